@@ -1,0 +1,284 @@
+"""Anchors, fusion, keyframe choice and the world folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+from scenes import HIGH, LOW, room_frames, see_room
+from scipy.spatial.transform import Rotation
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.world.anchors import NEAR, AnchorMap
+from worldfm_ros.world.builders.fusion import FusionSettings, choose_keyframes, fuse, measured_points
+from worldfm_ros.world.keyframes import select_reference
+from worldfm_ros.world.storage import MANIFEST, World, WorldError, read_manifest, read_world, write_world
+
+SETTINGS = FusionSettings(voxel=0.05)
+
+
+@pytest.fixture(scope="module")
+def room():
+    return fuse(room_frames(), "room", SETTINGS, label_names={1: "x wall", 2: "y wall", 3: "floor"})
+
+
+# --- anchors
+
+def test_inserting_in_parts_is_inserting_at_once():
+    rng = np.random.default_rng(0)
+    points, colors = rng.uniform(-6, 6, (5000, 3)), rng.integers(0, 256, (5000, 3), np.uint8)
+    whole = AnchorMap.from_points(points, colors, radius=0.01)
+    parts = AnchorMap()
+    for part in np.array_split(np.arange(5000), 7):
+        parts.insert(points[part], colors[part], radius=0.01)
+    for a, b in zip(whole.tiles, parts.tiles, strict=True):
+        order = [np.lexsort(tile.world_points.T) for tile in (a, b)]
+        np.testing.assert_array_equal(a.world_points[order[0]], b.world_points[order[1]])
+        np.testing.assert_array_equal(a.colors[order[0]], b.colors[order[1]])
+
+
+def test_positions_stay_exact_far_from_the_origin():
+    points = np.array([[500_000.123456, 5_400_000.654321, 301.5]])
+    stored = AnchorMap.from_points(points, np.zeros((1, 3), np.uint8)).tiles[0].world_points
+    np.testing.assert_allclose(stored, points, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_culling_never_loses_a_visible_anchor(seed):
+    rng = np.random.default_rng(seed)
+    anchors = AnchorMap.from_points(rng.uniform(-15, 15, (400, 3)), np.zeros((400, 3), np.uint8))
+    pose = Pose(Rotation.random(random_state=seed), rng.uniform(-10, 10, 3))
+    camera = Intrinsics(64, 48, rng.uniform(20, 200), rng.uniform(20, 200), rng.uniform(-20, 80), 24.0)
+    kept = np.concatenate([np.empty((0, 3)), *(tile.world_points for tile in anchors.visible(pose, camera))])
+    everything = np.concatenate([tile.world_points for tile in anchors.tiles])
+
+    def in_image(points):
+        local = pose.inverse().apply(points)
+        local = local[local[:, 2] > NEAR]
+        uv = camera.project(local)
+        return np.sum(np.all((uv > -0.5) & (uv < [63.5, 47.5]), axis=1))
+
+    assert in_image(kept) == in_image(everything)
+
+
+def test_anchors_must_be_finite():
+    with pytest.raises(ValueError, match="1 that are not"):
+        AnchorMap.from_points([[0, 0, np.nan], [0, 0, 0]], np.zeros((2, 3), np.uint8))
+
+
+# --- fusion
+
+def test_fused_anchors_lie_on_the_surface_and_have_its_colour(room):
+    points = np.concatenate([tile.world_points for tile in room.anchors.tiles])
+    colors = np.concatenate([tile.colors for tile in room.anchors.tiles]).astype(int)
+    labels = np.concatenate([tile.labels for tile in room.anchors.tiles])
+    to_wall = np.minimum(np.abs(points - LOW), np.abs(points - HIGH))
+    assert np.quantile(to_wall.min(axis=1), 0.99) < 0.02  # corners average over two walls
+    from scenes import color_of
+    assert np.abs(colors - color_of(points)).mean() < 6
+    assert np.mean(np.argmin(to_wall, axis=1) + 1 == labels) > 0.97
+
+
+def test_one_anchor_a_voxel(room):
+    points = np.concatenate([tile.world_points for tile in room.anchors.tiles])
+    assert len(np.unique(np.rint(points / SETTINGS.voxel).astype(int), axis=0)) > 0.9 * len(points)
+
+
+def test_merging_early_or_late_gives_the_same_anchors():
+    from worldfm_ros.world.builders.fusion import VoxelMeans
+    frames = room_frames(4)
+    results = []
+    for merge_at in (1, 10**9):
+        voxels = VoxelMeans(0.05, np.zeros(3), merge_at)
+        for frame in frames:
+            points, pixels = measured_points(frame, SETTINGS)
+            voxels.add(points, frame, pixels)
+        results.append(voxels.anchors())
+    for a, b in zip(*(result.tiles for result in results), strict=True):
+        np.testing.assert_allclose(a.points, b.points, atol=1e-6)
+        np.testing.assert_array_equal(a.labels, b.labels)
+        assert np.abs(a.colors.astype(int) - b.colors).max() <= 1
+
+
+def test_flying_pixels_at_depth_edges_are_dropped():
+    camera = Intrinsics(40, 40, 40, 40, 19.5, 19.5)
+    depth = np.full((40, 40), 3.0, np.float32)
+    depth[:, :20] = 1.0
+    depth[:, 20] = 2.0  # between the surfaces, on neither
+    frame = RgbdFrame(0, np.zeros((40, 40, 3), np.uint8), depth, camera, Pose.identity())
+    points, _ = measured_points(frame, FusionSettings())
+    assert set(np.unique(points[:, 2])) == {1.0, 3.0}
+    slanted = np.tile(np.linspace(1.0, 1.5, 40, dtype=np.float32), (40, 1))
+    points, _ = measured_points(RgbdFrame(0, frame.rgb, slanted, camera, Pose.identity()), FusionSettings())
+    assert len(points) == 1600, "a slanted wall is no edge"
+
+
+def test_keyframes_cover_what_all_frames_cover():
+    cells = [(np.array(keys), np.full(len(keys), distance)) for keys, distance in
+             [([1, 2, 3], 1.0), ([1, 2, 3, 4], 1.5), ([1, 2, 3, 4, 5], 9.0), ([5], 8.0)]]
+    assert choose_keyframes(cells, FusionSettings()) == [1, 2]
+    assert choose_keyframes(cells, FusionSettings(max_keyframes=1)) == [1]
+
+
+def test_depth_is_needed(tmp_path):
+    frame = room_frames(1)[0]
+    blind = RgbdFrame(0, frame.rgb, np.zeros_like(frame.depth), frame.intrinsics, frame.T_world_camera)
+    with pytest.raises(ValueError, match="none of the 1 frames has usable depth"):
+        fuse([blind], "dark")
+
+
+def test_depth_in_the_wrong_unit_is_explained():
+    far = see_room(Pose.looking_at([0, 0, 1], [1, 0, 1]))
+    wrong = RgbdFrame(0, far.rgb, far.depth * 1e7, far.intrinsics, far.T_world_camera)
+    with pytest.raises(ValueError, match="depth's unit"):
+        fuse([wrong], "wrong", FusionSettings(max_depth=1e9))
+
+
+# --- the reference
+
+def test_the_reference_is_the_view_that_shows_most():
+    frames = room_frames(8)
+    world = fuse(frames, "room", FusionSettings(voxel=0.05, min_gain=0.0))
+    for frame in frames:
+        chosen = select_reference(world.keyframes, frame.depth, frame.T_world_camera, frame.intrinsics)
+        nearest = min(world.keyframes, key=lambda k: (k.T_world_camera.rotation.inv() * frame.T_world_camera.rotation).magnitude())
+        assert chosen.id == nearest.id
+    nothing = np.zeros_like(frames[0].depth)
+    assert select_reference(world.keyframes, nothing, frames[0].T_world_camera, frames[0].intrinsics) is None
+
+
+# --- the folder
+
+def test_a_world_survives_the_disk(room, tmp_path):
+    write_world(room, tmp_path / "w")
+    back = read_world(tmp_path / "w")
+    assert (back.name, back.frame_id, back.metric, back.spacing) == ("room", "map", True, 0.05)
+    assert back.label_names == room.label_names
+    for a, b in zip(room.anchors.tiles, back.anchors.tiles, strict=True):
+        for name in ("origin", "points", "colors", "labels", "radius"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    for a, b in zip(room.keyframes, back.keyframes, strict=True):
+        assert a.id == b.id and a.intrinsics == b.intrinsics
+        np.testing.assert_array_equal(a.rgb, b.rgb)
+        np.testing.assert_allclose(a.depth, b.depth, atol=0.5e-3)
+        np.testing.assert_allclose(a.T_world_camera.matrix, b.T_world_camera.matrix, atol=1e-12)
+
+
+def test_writing_twice_is_the_same_and_leaves_nothing_behind(room, tmp_path):
+    write_world(room, tmp_path / "w")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("*.png")}
+    write_world(room, tmp_path / "w")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("*.png")}
+    small = World("small", AnchorMap.from_points(np.zeros((1, 3)), np.zeros((1, 3), np.uint8)), [], 0.05)
+    write_world(small, tmp_path / "w")
+    assert len([p for p in (tmp_path / "w").rglob("*") if p.is_file()]) == 2
+    assert len(read_world(tmp_path / "w").anchors) == 1
+
+
+def test_an_empty_world_is_a_world(tmp_path):
+    write_world(World("void", AnchorMap(), [], 0.01), tmp_path / "w")
+    assert len(read_world(tmp_path / "w").anchors) == 0
+
+
+def damage_missing(folder):
+    (folder / MANIFEST).unlink()
+
+
+def damage_newer(folder):
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace("format_version: 1", "format_version: 2"))
+
+
+def damage_cut(folder):
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text[: int(len(text) * 0.8)])
+
+
+def damage_cut_early(folder):
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text[:120])
+
+
+def damage_no_yaml(folder):
+    (folder / MANIFEST).write_bytes(b"\xff\x00 {")
+
+
+def damage_chunk(folder):
+    chunk = next((folder / "anchors").iterdir())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+
+
+def damage_chunk_gone(folder):
+    next((folder / "anchors").iterdir()).unlink()
+
+
+def damage_photograph_cut(folder):
+    image = next((folder / "keyframes").iterdir())
+    image.write_bytes(image.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize("damage, message", [
+    (damage_missing, "world.yaml is missing; make one with `worldfm world build`"),
+    (damage_newer, "format version 2, this worldfm_ros reads up to 1"),
+    (damage_cut, "world.yaml is damaged"),
+    (damage_cut_early, "world.yaml is damaged"),
+    (damage_no_yaml, "world.yaml is damaged"),
+    (damage_chunk, r"anchors/\w+.safetensors is damaged: .* checksum"),
+    (damage_chunk_gone, r"anchors/\w+.safetensors is damaged: .*No such file"),
+    (damage_photograph_cut, r"keyframes/\w+.png is damaged: .* checksum"),
+], ids=lambda value: value.__name__ if callable(value) else "")
+def test_a_damaged_world_is_refused_with_the_file_named(room, tmp_path, damage, message):
+    write_world(room, tmp_path / "w")
+    damage(tmp_path / "w")
+    with pytest.raises(WorldError, match=message):
+        read_world(tmp_path / "w")
+
+
+def test_every_cut_of_the_manifest_is_noticed(room, tmp_path):
+    write_world(room, tmp_path / "w")
+    text = (tmp_path / "w" / MANIFEST).read_text()
+    for length in range(0, len(text) - 1, 97):
+        (tmp_path / "w" / MANIFEST).write_text(text[:length])
+        with pytest.raises(WorldError):
+            read_world(tmp_path / "w")
+
+
+def test_a_foreign_folder_is_not_overwritten(room, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(WorldError, match="is no world folder"):
+        write_world(room, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_crash_at_any_instant_leaves_a_whole_world(tmp_path):
+    """A writer that alternates between two worlds is killed again and again; whatever is there must read as one of them."""
+    code = """
+import sys; sys.path.insert(0, sys.argv[2])
+import numpy as np
+from scenes import room_frames
+from worldfm_ros.world.builders.fusion import FusionSettings, fuse
+from worldfm_ros.world.storage import write_world
+worlds = [fuse(room_frames(3), "odd", FusionSettings(voxel=0.1)), fuse(room_frames(4), "even", FusionSettings(voxel=0.12))]
+write_world(worlds[0], sys.argv[1]); print("ready", flush=True)
+while True:
+    for world in reversed(worlds):
+        write_world(world, sys.argv[1])
+"""
+    counts = set()
+    for round_ in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "w"), os.path.dirname(__file__)],
+                                  stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(0.05 + 0.037 * round_)
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        world = read_world(tmp_path / "w")
+        counts.add((world.name, len(world.anchors), read_manifest(tmp_path / "w")["anchors"]["count"]))
+    assert all(found == announced for _, found, announced in counts)

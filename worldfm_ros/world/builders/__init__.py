@@ -1,0 +1,1 @@
+"""Ways to make a world from what people have."""
