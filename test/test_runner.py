@@ -1,0 +1,88 @@
+"""A node's process: how it starts, stops and fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+SCRIPT = '''
+import sys, time
+from rclpy.node import Node
+from worldfm_ros.nodes.runner import run
+
+class Example(Node):
+    exit_code = None
+
+    def __init__(self):
+        super().__init__("example")
+        mode = sys.argv[1]
+        if mode == "refuses":
+            raise ValueError("there is no world")
+        if mode == "slow to start":
+            print("ready", flush=True)
+            time.sleep(60)
+        self.create_timer(0.05, self.tick)
+        self.ready = False
+
+    def tick(self):
+        if sys.argv[1] == "finishes":
+            self.exit_code = 3
+        elif not self.ready:
+            print("ready", flush=True)
+            self.ready = True
+
+    def close(self):
+        print("closing", flush=True)
+        if sys.argv[1] == "slow to close":
+            time.sleep(1)
+        print("closed", flush=True)
+
+sys.exit(run(Example, [sys.argv[0]]))
+'''
+
+
+def start(mode: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, mode], env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["runs", "slow to start"])
+def test_a_stop_signal_ends_it_cleanly(mode, number):
+    process = start(mode)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    assert out == ("closing\nclosed\n" if mode == "runs" else "")
+
+
+def test_a_second_signal_does_not_break_the_clean_up():
+    process = start("slow to close")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "closing\n"
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "closed\n", "")
+
+
+def test_a_node_that_cannot_start_says_why_in_one_line():
+    process = start("refuses")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (2, "", "error: there is no world\n")
+
+
+def test_a_node_can_end_itself():
+    process = start("finishes")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (3, "closing\nclosed\n", "")

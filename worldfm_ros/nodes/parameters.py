@@ -1,0 +1,74 @@
+"""Node parameters as frozen dataclasses: one field, one ROS parameter with a description and a range.
+
+    @dataclass(frozen=True)
+    class CameraParameters:
+        rate: float = describe(10.0, "images per second", minimum=0.01, maximum=240.0)
+
+    parameters = declare_parameters(node, CameraParameters)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+_MAX_INTEGER = 2**63 - 1
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", list: "a list of strings"}
+
+
+def describe(default, text: str, minimum=None, maximum=None):
+    """A dataclass field that is a ROS parameter: bool, int, float, str or list of str, as `default` is."""
+    metadata = {"text": text, "minimum": minimum, "maximum": maximum}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def declare_parameters(node, cls):
+    """Declare every field of dataclass `cls` on the node, read-only, and return an instance with the node's values.
+
+    A whole number is accepted where a float is asked (`rate:=10`). Raises ValueError that names the parameter, what it
+    takes and what came.
+    """
+    return cls(**{field.name: _declare(node, field) for field in dataclasses.fields(cls)})
+
+
+def _declare(node, field: dataclasses.Field):
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    # Declared twice: first with any type, because rclpy's own refusal of `rate:=10` for a float names no remedy.
+    given = node.declare_parameter(field.name, default, ParameterDescriptor(dynamic_typing=True)).value
+    node.undeclare_parameter(field.name)
+    value = _checked(field, type(default), given)
+    node.declare_parameter(field.name, value, _descriptor(field, type(default)), ignore_override=True)
+    return value
+
+
+def _checked(field: dataclasses.Field, kind: type, value):
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is list and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        value = list(value)
+    if type(value) is not kind:
+        hint = f"""; quote it: {field.name}:='"{value}"'""" if kind is str else ""
+        raise ValueError(f"parameter {field.name} ({field.metadata['text']}) is {_KINDS[kind]}, got {value!r}{hint}")
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if not ((low is None or value >= low) and (high is None or value <= high)):
+        bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+        raise ValueError(f"parameter {field.name} ({field.metadata['text']}) is {bounds}, got {value}")
+    return value
+
+
+def _descriptor(field: dataclasses.Field, kind: type) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=field.metadata["text"], read_only=True)
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if low is None and high is None:
+        return descriptor
+    if kind is int:
+        low, high = (-_MAX_INTEGER if low is None else low), (_MAX_INTEGER if high is None else high)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    else:
+        low, high = (-sys.float_info.max if low is None else low), (sys.float_info.max if high is None else high)
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+    return descriptor

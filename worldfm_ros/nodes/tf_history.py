@@ -1,0 +1,148 @@
+"""The transforms of one frame to its parents over time, and the ways in which a transform can be wrong.
+
+Frames are strings, stamps integer nanoseconds, transforms `Pose`; no ROS here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from worldfm_ros.geometry import Pose
+
+SECOND = 10**9  # nanoseconds
+CACHE = 10 * SECOND
+JUMP_AFTER = 10  # outdated transforms of one frame in a row, none newer between: its clock went back
+
+
+class TransformError(Exception):
+    """A transform cannot be used or computed. `reason` is its short name for counters."""
+
+    reason = "transform_error"
+    final = False  # True when no transform that may still arrive can help
+
+
+class UnknownFrame(TransformError):
+    """No transform has named this frame (tf2: LookupException)."""
+
+    reason = "unknown_frame"
+
+
+class NotConnected(TransformError):
+    """The two frames have no common ancestor (tf2: ConnectivityException)."""
+
+    reason = "not_connected"
+
+
+class ExtrapolationFuture(TransformError):
+    """The stamp is newer than the newest sample (tf2: ExtrapolationException)."""
+
+    reason = "extrapolation_future"
+
+
+class ExtrapolationPast(TransformError):
+    """The stamp is older than the oldest sample (tf2: ExtrapolationException)."""
+
+    reason = "extrapolation_past"
+    final = True
+
+
+class InvalidTransform(TransformError):
+    """NaN, a quaternion that is not of unit length, an empty frame name, or a frame that is its own parent."""
+
+    reason = "invalid_transform"
+
+
+class OutdatedTransform(TransformError):
+    """Older than the newest sample of its frame by more than the cache (tf2: TF_OLD_DATA)."""
+
+    reason = "outdated_transform"
+
+
+class TransformLoop(TransformError):
+    """Going from parent to parent comes back to the same frame."""
+
+    reason = "transform_loop"
+
+
+class TimeJump(TransformError):
+    """Time went backwards while a request was waiting."""
+
+    reason = "time_jump"
+
+
+def seconds(ns: int) -> str:
+    """Nanoseconds as exact decimal seconds."""
+    return f"{ns // SECOND}.{ns % SECOND:09d}"
+
+
+class StaticEdge:
+    """The parent of one frame, for all time. A newer transform replaces it."""
+
+    static, newest = True, None
+
+    def insert(self, stamp: int, parent: str, pose: Pose) -> None:
+        self._sample = parent, pose
+
+    def goes_back(self, stamp: int) -> bool:
+        return False
+
+    def at(self, stamp: int | None) -> tuple[str, Pose]:
+        return self._sample
+
+
+class MovingEdge:
+    """The recent parents and poses of one frame, sorted by stamp."""
+
+    static = False
+
+    def __init__(self, child: str) -> None:
+        self._child = child
+        self._stamps: list[int] = []
+        self._samples: list[tuple[str, Pose]] = []
+        self._outdated = 0  # refused in a row
+
+    @property
+    def newest(self) -> int:
+        return self._stamps[-1]
+
+    def insert(self, stamp: int, parent: str, pose: Pose) -> None:
+        """Sort a sample in; a second one of the same stamp replaces the first. OutdatedTransform beyond the cache."""
+        if self._is_outdated(stamp):
+            self._outdated += 1
+            raise OutdatedTransform(f"the transform {parent} -> {self._child} at time {seconds(stamp)} is more than "
+                                    f"{CACHE // SECOND} s older than the latest, at {seconds(self.newest)}")
+        self._outdated = 0
+        i = bisect_left(self._stamps, stamp)
+        known = i < len(self._stamps) and self._stamps[i] == stamp
+        self._stamps[i:i + known], self._samples[i:i + known] = [stamp], [(parent, pose)]
+        expired = bisect_left(self._stamps, self.newest - CACHE)
+        del self._stamps[:expired], self._samples[:expired]
+
+    def goes_back(self, stamp: int) -> bool:
+        """Whether this stamp is one outdated too many: not a stray message, but a clock that was set back."""
+        return self._is_outdated(stamp) and self._outdated >= JUMP_AFTER - 1
+
+    def _is_outdated(self, stamp: int) -> bool:
+        return bool(self._stamps) and stamp < self.newest - CACHE
+
+    def at(self, stamp: int | None) -> tuple[str, Pose]:
+        """Parent and T_parent_child at the stamp (None = newest), interpolated between the two samples around it."""
+        if stamp is None:
+            return self._samples[-1]
+        i = bisect_left(self._stamps, stamp)
+        if i < len(self._stamps) and self._stamps[i] == stamp:
+            return self._samples[i]
+        if i == 0 or i == len(self._stamps):
+            raise self._outside(stamp)
+        (parent, pose), (next_parent, next_pose) = self._samples[i - 1:i + 1]
+        if parent != next_parent:  # the frame changed parents here: the old one holds until the new one's stamp
+            return parent, pose
+        before, after = self._stamps[i - 1:i + 1]
+        return parent, pose.interpolate(next_pose, (stamp - before) / (after - before))
+
+    def _outside(self, stamp: int) -> TransformError:
+        kind, side, end = ((ExtrapolationPast, "earliest", self._stamps[0]) if stamp < self._stamps[0]
+                           else (ExtrapolationFuture, "latest", self.newest))
+        return kind(f"the transform {self._samples[-1][0]} -> {self._child} was requested at time {seconds(stamp)} but "
+                    f"the {side} data is at time {seconds(end)} (available: {seconds(self._stamps[0])} to "
+                    f"{seconds(self.newest)}, {len(self._stamps)} samples)")
