@@ -1,0 +1,239 @@
+"""Bags on disk: readable by other people's tools at any moment, whatever happens to the writer."""
+
+from contextlib import contextmanager
+import os
+from pathlib import Path
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+from mcap.reader import make_reader
+from mcap_ros2.decoder import DecoderFactory
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.typesys import Stores, get_typestore
+
+from worldfm_ros.bag import BALLAST, DISK_ERRORS, BagWriter, recover
+
+STORAGES = ["mcap", "sqlite3"]
+DOCTOR = Path(sys.executable).with_name("rosbag-doctor")
+FOREVER = QosTime(9223372036, 854775807)
+LATCHED = Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, FOREVER, FOREVER,
+              QosLiveliness.AUTOMATIC, FOREVER, False)
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+START = 1_700_000_000 * 10**9
+STEP = 10**8
+
+
+def image_bytes(number, side=200):
+    """A serialised rgb8 image whose pixels and stamp tell its number."""
+    types = TYPES.types
+    stamp = types["builtin_interfaces/msg/Time"](sec=1_700_000_000 + number, nanosec=0)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera_optical_frame")
+    image = types["sensor_msgs/msg/Image"](header, side, side, "rgb8", 0, side * 3,
+                                           np.full(side * side * 3, number % 251, np.uint8))
+    return bytes(TYPES.serialize_cdr(image, "sensor_msgs/msg/Image"))
+
+
+def write_images(bag, connection, numbers):
+    for number in numbers:
+        bag.write(connection, START + number * STEP, image_bytes(number))
+
+
+def numbers_in(bag):
+    """The image numbers that rosbags reads; they must be whole, in order, and as many as the metadata says."""
+    with AnyReader([bag]) as reader:
+        messages = [(stamp, reader.deserialize(data, c.msgtype)) for c, stamp, data in reader.messages()]
+    numbers = [(stamp - START) // STEP for stamp, _ in messages]
+    for number, (_, image) in zip(numbers, messages, strict=True):
+        assert image.header.stamp.sec - 1_700_000_000 == number
+        assert (image.data == number % 251).all()
+    return numbers
+
+
+def message_count(bag):
+    with AnyReader([bag]) as reader:
+        return reader.message_count
+
+
+def mcap_numbers(bag):
+    """The image numbers that the mcap library decodes."""
+    with next(bag.glob("*.mcap")).open("rb") as file:
+        return [image.header.stamp.sec - 1_700_000_000
+                for *_, image in make_reader(file, decoder_factories=[DecoderFactory()]).iter_decoded_messages()]
+
+
+def has_index(bag):
+    with next(bag.glob("*.mcap")).open("rb") as file:
+        return make_reader(file).get_summary() is not None
+
+
+def check_with_doctor(bag):
+    result = subprocess.run([DOCTOR, bag], capture_output=True, text=True)
+    assert result.returncode == 0 and "PASS" in result.stdout, result.stdout + result.stderr
+
+
+@contextmanager
+def file_size_limit(limit):
+    """As a disk that is full when a file reaches `limit` bytes."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 8 MB."""
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path]).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_other_readers_open_the_bag(tmp_path, storage):
+    path = tmp_path / "missing" / "parent" / "bag"
+    with BagWriter(path, storage) as bag:
+        images = bag.add_topic("/camera/image_raw", "sensor_msgs/msg/Image")
+        static = bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", [LATCHED])
+        transforms = TYPES.types["tf2_msgs/msg/TFMessage"]([])
+        bag.write(static, START, bytes(TYPES.serialize_cdr(transforms, "tf2_msgs/msg/TFMessage")))
+        write_images(bag, images, range(1, 30))
+
+    with AnyReader([path]) as reader:
+        topics = {c.topic: c for c in reader.connections}
+        assert {topic: c.msgcount for topic, c in topics.items()} == {"/camera/image_raw": 29, "/tf_static": 1}
+        assert topics["/tf_static"].ext.offered_qos_profiles == [LATCHED]
+        assert (reader.start_time, reader.end_time) == (START, START + 29 * STEP + 1)
+    assert {file.name for file in path.iterdir()} == {"metadata.yaml", "bag.mcap" if storage == "mcap" else "bag.db3"}
+    check_with_doctor(path)
+
+
+def test_mcap_decodes_what_was_written(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        write_images(bag, bag.add_topic("/image", "sensor_msgs/msg/Image"), range(20))
+    assert mcap_numbers(tmp_path / "bag") == numbers_in(tmp_path / "bag") == list(range(20))
+    assert has_index(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_bag_is_complete_after_every_flush(tmp_path, storage):
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        images = bag.add_topic("/image", "sensor_msgs/msg/Image")
+        for end in (0, 1, 8, 25):
+            write_images(bag, images, range(sum(bag.counts.values()), end))
+            bag.flush()
+            copy = shutil.copytree(tmp_path / "bag", tmp_path / f"after_{end}")
+            assert numbers_in(copy) == list(range(end))
+            if storage == "mcap" and end:
+                assert mcap_numbers(copy) == list(range(end))
+
+
+def test_what_is_there_is_never_overwritten(tmp_path):
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name in ("bag", "file"):
+        with pytest.raises(FileExistsError, match=f"{name} exists.*never overwritten"):
+            BagWriter(tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_wrong_storage_and_type_are_named(tmp_path):
+    with pytest.raises(ValueError, match="one of .*mcap.*got 'rosbag1'"):
+        BagWriter(tmp_path / "bag", "rosbag1")
+    with BagWriter(tmp_path / "bag") as bag, pytest.raises(ValueError, match="'my_msgs/msg/Thing' has no known"):
+        bag.add_topic("/thing", "my_msgs/msg/Thing")
+
+
+def fill(bag):
+    """Write images of 120 kB until the disk refuses."""
+    images = bag.add_topic("/image", "sensor_msgs/msg/Image")
+    with pytest.raises(DISK_ERRORS):
+        write_images(bag, images, range(1000))
+    bag.abort()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_full_disk_keeps_what_was_written(small_disk, storage):
+    bag = BagWriter(small_disk / "bag", storage)
+    bag.open()
+    fill(bag)
+    numbers = numbers_in(small_disk / "bag")
+    assert len(numbers) > 20 and numbers == list(range(len(numbers)))
+    assert message_count(small_disk / "bag") == sum(bag.counts.values()) == len(numbers)
+    if storage == "mcap":
+        assert mcap_numbers(small_disk / "bag") == numbers and has_index(small_disk / "bag")
+    check_with_doctor(small_disk / "bag")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("limit", [2_500_000, 3_000_000, 5_242_880])
+def test_failed_write_keeps_what_was_flushed(tmp_path, storage, limit):
+    bag = BagWriter(tmp_path / "bag", storage)
+    bag.open()
+    with file_size_limit(limit):
+        fill(bag)
+    numbers = numbers_in(tmp_path / "bag")
+    assert numbers == list(range(len(numbers))) and message_count(tmp_path / "bag") == len(numbers)
+    if storage == "mcap":
+        assert len(numbers) > 15 and mcap_numbers(tmp_path / "bag") == numbers
+    if numbers:
+        check_with_doctor(tmp_path / "bag")
+
+
+def test_without_room_for_the_index_the_bag_is_still_readable(tmp_path):
+    bag = BagWriter(tmp_path / "bag")
+    bag.open()
+    images = bag.add_topic("/image", "sensor_msgs/msg/Image")
+    write_images(bag, images, range(12))
+    bag.flush()
+    with file_size_limit(bag.storage.path.stat().st_size), pytest.raises(OSError):
+        bag.close()
+    assert not has_index(tmp_path / "bag") and not (tmp_path / "bag" / BALLAST).exists()
+    assert mcap_numbers(tmp_path / "bag") == numbers_in(tmp_path / "bag") == list(range(12))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_killed_writer_leaves_a_bag(tmp_path, storage):
+    script = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_bag import BagWriter, write_images\n"
+        "bag = BagWriter(sys.argv[2], sys.argv[3]); bag.open()\n"
+        "images = bag.add_topic('/image', 'sensor_msgs/msg/Image')\n"
+        "write_images(bag, images, range(60)); bag.flush(); write_images(bag, images, range(60, 64))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "bag"
+    result = subprocess.run([sys.executable, "-c", script, Path(__file__).parent, path, storage])
+    assert result.returncode == -signal.SIGKILL
+    numbers = numbers_in(path)
+    assert numbers == list(range(60))
+    assert recover(path, tmp_path / "recovered") == {"/image": 60}
+    assert numbers_in(tmp_path / "recovered") == numbers and message_count(tmp_path / "recovered") == 60
+    assert not (path / BALLAST).exists()
+    check_with_doctor(tmp_path / "recovered")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_recover_keeps_every_whole_record_of_a_torn_file(tmp_path, seed):
+    with BagWriter(tmp_path / "bag") as bag:
+        images = bag.add_topic("/image", "sensor_msgs/msg/Image")
+        write_images(bag, images, range(40))
+        bag.flush()
+        torn = shutil.copytree(tmp_path / "bag", tmp_path / "torn")
+    file = next(torn.glob("*.mcap"))
+    os.truncate(file, np.random.default_rng(seed).integers(1_200_000, file.stat().st_size))
+    count = recover(torn, tmp_path / "recovered").total()
+    assert 0 < count < 40 and numbers_in(tmp_path / "recovered") == list(range(count))
+
+
+def test_recover_refuses_what_is_no_bag(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no bag folder"):
+        recover(tmp_path, tmp_path / "out")
