@@ -1,0 +1,68 @@
+"""The package's metadata and what it installs. Pinned versions are in constraints.txt."""
+
+from pathlib import Path
+import xml.etree.ElementTree as ElementTree
+
+from setuptools import find_packages, setup
+
+NAME = "worldfm_ros"
+ROOT = Path(__file__).resolve().parent
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Everything that the ament index must find below share/, with its folder structure kept."""
+    share = Path("share", NAME)
+    installed = {
+        "share/ament_index/resource_index/packages": [f"resource/{NAME}"],
+        str(share): ["package.xml"],
+    }
+    for folder in ("launch", "config", "models"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                source = path.relative_to(ROOT)
+                installed.setdefault(str(share / source.parent), []).append(str(source))
+    return sorted(installed.items())
+
+
+setup(
+    name=NAME,
+    version=MANIFEST.findtext("version"),
+    description=" ".join(MANIFEST.findtext("description").split()),
+    maintainer=MANIFEST.findtext("maintainer"),
+    maintainer_email=MANIFEST.find("maintainer").get("email"),
+    license=MANIFEST.findtext("license"),
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    data_files=shared_files(),
+    zip_safe=True,
+    python_requires=">=3.10",
+    install_requires=[
+        "diffusers",
+        "numba",
+        "numpy",
+        "open3d",
+        "opencv-python-headless",
+        "pyyaml",
+        "rich",
+        "rosbags",
+        "safetensors",
+        "scikit-image",
+        "scipy",
+        "setuptools",
+        "torch>=2.5",
+        "tyro",
+    ],
+    extras_require={
+        "test": ["hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "rosbag-doctor"],
+        "dev": ["catkin_pkg", "colcon-common-extensions", "ruff", "wheel"],
+    },
+    entry_points={
+        "console_scripts": [
+            "worldfm = worldfm_ros.cli.main:main",
+            "frame_camera = worldfm_ros.nodes.frame_camera:main",
+            "demo_robot = worldfm_ros.nodes.demo_robot:main",
+            "bag_recorder = worldfm_ros.nodes.bag_recorder:main",
+            "viewer = worldfm_ros.nodes.viewer:main",
+        ],
+    },
+)
