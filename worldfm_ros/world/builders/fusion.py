@@ -1,9 +1,11 @@
-"""Fusing posed RGB-D frames into a world: voxel-averaged anchors and keyframes chosen by coverage."""
+"""Fusing posed RGB-D frames into a world: anchors from their depth, and keyframes chosen by coverage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+import math
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,6 +16,8 @@ from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.storage import World
 
 KEY_BITS = 21  # a voxel's integer coordinates, packed into one int64: +-10 km at 1 cm around the first camera
+RADIUS = math.sqrt(0.5)  # of an anchor, in spacings: discs on a square grid just close (smaller leaves holes, larger fattens edges)
+STEEPEST = math.tan(math.radians(80.0))  # surfaces seen more obliquely than this are taken for depth edges
 COVERAGE_CELL = 0.1  # metres; keyframes are chosen by the surface cells of this size that they show
 COVERAGE_RANGE = 2.0  # a cell counts as shown from at most this many times its nearest viewing distance
 
@@ -22,78 +26,97 @@ COVERAGE_RANGE = 2.0  # a cell counts as shown from at most this many times its 
 class FusionSettings:
     """How frames become a world.
 
-    voxel: the cell that keeps one anchor, metres. max_depth: farther measurements are left out, metres.
-    edge: a pixel whose 3x3 neighbourhood jumps by more than this fraction of its depth is a flying pixel and is dropped.
+    voxel: the distance between anchors, metres. max_depth: farther measurements are left out, metres.
+    edge: a pixel is a flying pixel, and is dropped, when the depth in its 3x3 neighbourhood jumps by more than this fraction
+    beyond what a surface shows that is seen at 80 degrees from its normal.
+    min_views: measured surfaces are kept where this many frames agree (at most an eighth of the frames is asked for).
     max_keyframes, min_gain: keyframes are added while one still shows this fraction of the surface that no other shows.
     """
 
     voxel: float = 0.01
     max_depth: float = 8.0
-    edge: float = 0.05
+    edge: float = 0.03
+    min_views: int = 10
     max_keyframes: int = 96
     min_gain: float = 0.002
 
     def __post_init__(self) -> None:
         if not 1e-4 <= self.voxel <= 10.0:
             raise ValueError(f"the voxel size is between 0.0001 and 10 metres, got {self.voxel}")
-        if not self.max_depth > 0 or not self.edge > 0 or self.max_keyframes < 1 or not 0 <= self.min_gain < 1:
+        positive = min(self.max_depth, self.edge, self.min_views, self.max_keyframes) > 0
+        if not positive or not 0 <= self.min_gain < 1:
             raise ValueError(f"fusion settings are positive (min_gain below 1), got {self}")
 
 
-def fuse(frames: Sequence[RgbdFrame], name: str, settings: FusionSettings = FusionSettings(),
-         label_names: dict[int, str] | None = None, track: Callable[[Iterable], Iterable] = iter) -> World:
-    """Fuse posed frames into a metric world.
+class Surface(Protocol):
+    """Gathers the depth of frames, and becomes anchors."""
 
-    An anchor is the mean of its voxel's measurements, weighted by 1 / depth^2 (nearer views are sharper); its label is the
-    nearest view's. Its radius is the larger of the voxel and the pixel spacing of the nearest view, so that sparse
-    surfaces close too. `track` wraps the loop over the frames (a progress bar). Raises ValueError when no frame has depth.
+    def add(self, frame: RgbdFrame, depth: np.ndarray) -> None:
+        """Add a frame with its trustworthy depth (H, W) float32, metres, 0 = none."""
+
+    def anchors(self) -> AnchorMap:
+        """The anchors of all that was added."""
+
+
+def fuse(frames: Sequence[RgbdFrame], name: str, surface: Surface, settings: FusionSettings,
+         label_names: dict[int, str] | None = None, track: Callable[[Iterable], Iterable] = iter) -> World:
+    """Fuse posed frames into a metric world, on `surface`. `track` wraps the loop over the frames (a progress bar).
+
+    Raises ValueError when no frame has usable depth.
     """
     if not len(frames):
         raise ValueError("no frames to build a world from")
-    voxels = None
     cells = []
+    origin = np.round(frames[0].T_world_camera.translation)
     for frame in track(frames):
-        points, pixels = measured_points(frame, settings)
-        origin = np.round(frames[0].T_world_camera.translation) if voxels is None else voxels.origin
-        voxels = voxels or VoxelMeans(settings.voxel, origin)
-        voxels.add(points, frame, pixels)
-        cells.append(_surface_cells(points - origin, frame.depth[pixels]))
-    anchors = voxels.anchors()
+        depth = trustworthy_depth(frame, settings)
+        surface.add(frame, depth)
+        cells.append(_surface_cells(frame, depth, origin))
+    anchors = surface.anchors()
     if not len(anchors):
         raise ValueError(f"none of the {len(frames)} frames has usable depth; a world of anchors needs depth images")
     keyframes = [_keyframe(frames[i]) for i in choose_keyframes(cells, settings)]
     return World(name, anchors, keyframes, settings.voxel, label_names or {})
 
 
-def measured_points(frame: RgbdFrame, settings: FusionSettings) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """World points (N, 3) of a frame's trustworthy depth, and their pixels (rows, columns)."""
+def trustworthy_depth(frame: RgbdFrame, settings: FusionSettings) -> np.ndarray:
+    """(H, W) float32: the frame's depth without flying pixels at depth edges and without what is too far; 0 = none."""
     depth = frame.depth
     nowhere = np.where(depth > 0, depth, np.float32(np.inf))
     kernel = np.ones((3, 3), np.uint8)
-    jump = cv2.dilate(depth, kernel) - cv2.erode(nowhere, kernel)
+    slant = 2.0 * STEEPEST / min(frame.intrinsics.fx, frame.intrinsics.fy)  # of a surface, over two pixels
     with np.errstate(invalid="ignore"):
-        good = (depth > 0) & (depth <= settings.max_depth) & (jump <= settings.edge * depth)
-    rows, columns = np.nonzero(good)
-    return frame.T_world_camera.apply(frame.intrinsics.unproject(depth)[rows, columns]), (rows, columns)
+        jump = cv2.dilate(depth, kernel) - cv2.erode(nowhere, kernel)
+        return np.where((depth <= settings.max_depth) & (jump <= (settings.edge + slant) * depth), depth, np.float32(0))
 
 
 class VoxelMeans:
-    """Weighted means of measurements per voxel. Rows wait in a list and are merged by sorting when many have gathered."""
+    """Anchors as weighted means of the measurements in each voxel: for depth that is exact.
 
-    def __init__(self, voxel: float, origin: np.ndarray, merge_at: int = 8_000_000) -> None:
-        self.voxel, self.origin, self.merge_at = voxel, origin, merge_at
+    The weight is 1 / depth^2 (nearer views are sharper); the label is the nearest view's. The radius closes the gap to the
+    neighbours: the larger of the voxel and the pixel spacing of the nearest view decides. Rows wait in a list and are merged
+    by sorting when `merge_at` have gathered.
+    """
+
+    def __init__(self, voxel: float, merge_at: int = 8_000_000) -> None:
+        self.voxel, self.merge_at = voxel, merge_at
+        self._origin: np.ndarray | None = None  # near the first camera, so that indices stay small
         self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         self._rows = 0
 
-    def add(self, points: np.ndarray, frame: RgbdFrame, pixels: tuple[np.ndarray, np.ndarray]) -> None:
-        """Add world points (N, 3) with colour and label of their pixels."""
-        local = points - self.origin
-        z = frame.depth[pixels].astype(np.float64)
+    def add(self, frame: RgbdFrame, depth: np.ndarray) -> None:
+        if self._origin is None:
+            self._origin = np.round(frame.T_world_camera.translation)
+        pixels = np.nonzero(depth)
+        z = depth[pixels].astype(np.float64)
+        local = frame.T_world_camera.apply(frame.intrinsics.unproject(depth)[pixels]) - self._origin
         weight = 1.0 / np.square(z)
         sums = np.column_stack([weight, local * weight[:, None], frame.rgb[pixels] * weight[:, None]])
         labels = np.zeros(len(z), np.uint16) if frame.labels is None else frame.labels[pixels]
         spacing = np.maximum(self.voxel, z / np.sqrt(frame.intrinsics.fx * frame.intrinsics.fy))
-        self._append(_merge(self._keys(local), sums, weight, labels, spacing))
+        # cells are centred on multiples of the voxel, so that a floor at z = 0 is one layer
+        keys = _cell_keys(np.rint(local / self.voxel))
+        self._append(_merge(keys, sums, weight, labels, spacing))
 
     def anchors(self) -> AnchorMap:
         self._compact()
@@ -102,15 +125,7 @@ class VoxelMeans:
         _, sums, _, labels, spacing = self._pending[0]
         means = sums[:, 1:] / sums[:, :1]
         colors = np.clip(np.rint(means[:, 3:]), 0, 255).astype(np.uint8)
-        return AnchorMap.from_points(means[:, :3] + self.origin, colors, labels, spacing)
-
-    def _keys(self, local: np.ndarray) -> np.ndarray:
-        """One int64 a voxel. Cells are centred on multiples of the voxel, so that a floor at z = 0 is one layer."""
-        index = np.rint(local / self.voxel).astype(np.int64) + (1 << (KEY_BITS - 1))
-        if len(index) and (index.min() < 0 or index.max() >= 1 << KEY_BITS):
-            raise ValueError(f"the scene is larger than {self.voxel * (1 << (KEY_BITS - 1)):.0f} m around its first camera; "
-                             "use a larger voxel, and check the depth's unit (millimetres) and the poses (metres)")
-        return (index[:, 0] << (2 * KEY_BITS)) | (index[:, 1] << KEY_BITS) | index[:, 2]
+        return AnchorMap.from_points(means[:, :3] + self._origin, colors, labels, RADIUS * spacing)
 
     def _append(self, rows: tuple) -> None:
         self._pending.append(rows)
@@ -125,25 +140,38 @@ class VoxelMeans:
         self.merge_at = max(self.merge_at, 2 * self._rows)
 
 
+def _cell_keys(index: np.ndarray) -> np.ndarray:
+    """One int64 a cell, from its whole coordinates (N, 3). Raises ValueError when they do not fit."""
+    index = index.astype(np.int64) + (1 << (KEY_BITS - 1))
+    if len(index) and (index.min() < 0 or index.max() >= 1 << KEY_BITS):
+        raise ValueError(f"the scene reaches {1 << (KEY_BITS - 1)} voxels from its first camera; use a larger voxel, "
+                         "and check the depth's unit (millimetres) and the poses (metres)")
+    return (index[:, 0] << (2 * KEY_BITS)) | (index[:, 1] << KEY_BITS) | index[:, 2]
+
+
 def _merge(keys, sums, nearest, labels, spacing) -> tuple:
     """One row a key: sums added, the label of the largest `nearest` weight, the smallest spacing."""
+    if not len(keys):
+        return keys, sums, nearest, labels, spacing
     order = np.lexsort((nearest, keys))
     keys = keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     ends = np.append(starts[1:], len(keys)) - 1
-    if not len(keys):
-        return keys, sums, nearest, labels, spacing
     return (keys[starts], np.add.reduceat(sums[order], starts), nearest[order][ends], labels[order][ends],
             np.minimum.reduceat(spacing[order], starts))
 
 
-def _surface_cells(local: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _surface_cells(frame: RgbdFrame, depth: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The coarse cells that a view shows (unique keys) and the nearest distance it shows each from, metres."""
-    index = np.floor(local / COVERAGE_CELL).astype(np.int64) + (1 << (KEY_BITS - 1))
-    keys = (index[:, 0] << (2 * KEY_BITS)) | (index[:, 1] << KEY_BITS) | index[:, 2]
-    order = np.lexsort((depth, keys))
+    sparse = np.zeros_like(depth)
+    sparse[::3, ::3] = depth[::3, ::3]  # finer than the cells at any useful distance
+    pixels = np.nonzero(sparse)
+    z = sparse[pixels]
+    points = frame.T_world_camera.apply(frame.intrinsics.unproject(sparse)[pixels])
+    keys = _cell_keys(np.floor((points - origin) / COVERAGE_CELL))
+    order = np.lexsort((z, keys))
     first = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    return keys[order][first], depth[order][first]
+    return keys[order][first], z[order][first]
 
 
 def choose_keyframes(cells: Sequence[tuple[np.ndarray, np.ndarray]], settings: FusionSettings) -> list[int]:

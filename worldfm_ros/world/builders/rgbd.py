@@ -7,6 +7,7 @@ from pathlib import Path
 
 from worldfm_ros.rgbd_folder import RgbdFolder
 from worldfm_ros.world.builders.fusion import FusionSettings, fuse
+from worldfm_ros.world.builders.tsdf import TsdfSurface
 from worldfm_ros.world.storage import World
 
 
@@ -16,4 +17,4 @@ def build(folder: str | Path, settings: FusionSettings = FusionSettings(),
     frames = RgbdFolder(folder)
     if not frames.has_depth:
         raise FileNotFoundError(f"{frames.path} has no depth/ folder; anchors are measured by depth images (uint16 millimetres)")
-    return fuse(frames, Path(folder).resolve().name, settings, track=track)
+    return fuse(frames, Path(folder).resolve().name, TsdfSurface(settings), settings, track=track)
