@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame, write_camera, write_poses
+from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, fuse
 
 LOW, HIGH = np.array([-2.0, -1.5, 0.0]), np.array([2.0, 1.5, 2.5])
 CAMERA = Intrinsics(80, 60, 50.0, 50.0, 39.5, 29.5)
@@ -34,6 +35,12 @@ def room_poses(count=12):
 
 def room_frames(count=12):
     return [see_room(pose, index=i) for i, pose in enumerate(room_poses(count))]
+
+
+def room_world(count=12, voxel=0.05, name="room", **settings):
+    """The room as a world, from `count` exact views."""
+    settings = FusionSettings(voxel=voxel, **settings)
+    return fuse(room_frames(count), name, VoxelMeans(voxel), settings, label_names={1: "x wall", 2: "y wall", 3: "floor"})
 
 
 def write_rgbd_folder(folder, frames):

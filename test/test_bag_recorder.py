@@ -98,8 +98,9 @@ def start(bag, *parameters):
 def recording(node, bag, *parameters):
     """A recorder that has subscribed to everything, and the camera that it listens to."""
     camera, process = FakeCamera(node), start(bag, *parameters)
+    last = "/tf" if parameters and "topics" in parameters[0] else "/odom"
     try:
-        wait_for(lambda: node.count_subscribers("/tf") or process.poll() is not None)
+        wait_for(lambda: node.count_subscribers(last) or process.poll() is not None)
         yield camera, process
     finally:
         process.kill()

@@ -23,10 +23,10 @@ from worldfm_ros.nodes.conversions import (
     ns_to_stamp,
     pose_from_transform,
     stamp_to_ns,
-    tick_period,
     to_transform,
     to_transform_stamped,
 )
+from worldfm_ros.nodes.ticks import tick_period
 
 HEADER = make_header(1_500_000_001, "camera_optical_frame")
 

@@ -26,7 +26,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from scenes import room_frames
+from scenes import room_world
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
@@ -34,8 +34,8 @@ from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.nodes import frame_camera, health
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, stamp_to_ns, to_transform_stamped
-from worldfm_ros.nodes.frame_camera import FrameCamera, TickSchedule
-from worldfm_ros.world.builders.fusion import FusionSettings, fuse
+from worldfm_ros.nodes.frame_camera import FrameCamera
+from worldfm_ros.nodes.ticks import TickSchedule
 from worldfm_ros.world.storage import read_world, write_world
 
 WIDTH, HEIGHT = 32, 24
@@ -256,7 +256,7 @@ def test_nobody_listens_nothing_is_painted(ros):
 
 def test_the_installed_node_shows_a_world(ros, bench, robot, tmp_path):
     """The process that a launch file starts: its images are, byte for byte, what the generator makes of the pose."""
-    world = fuse(room_frames(6), "room", FusionSettings(voxel=0.05))
+    world = room_world(6)
     write_world(world, tmp_path / "room")
     command = [sys.executable, "-c", "import sys; from worldfm_ros.nodes.frame_camera import main; sys.exit(main())",
                "--ros-args", "-r", "__ns:=/camera", "-p", f"world:={tmp_path / 'room'}", "-p", "rate:=20",

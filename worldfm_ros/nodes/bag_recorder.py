@@ -23,6 +23,7 @@ from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from worldfm_ros.bag import DISK_ERRORS, FLUSH_PERIOD, BagWriter
+from worldfm_ros.nodes.graph import recorded_topics
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run
 
@@ -32,16 +33,7 @@ TAKE_TIME = 0.5  # seconds for what DDS has delivered and nobody has taken when 
 DRAIN_TIME = 1.5  # seconds for what waits for the disk then
 CLOCK_PERIOD = 0.5  # seconds between two looks for a publisher of /clock
 DISK_FAILED = 1  # exit code
-TOPICS = [
-    "camera/image_raw sensor_msgs/msg/Image",
-    "camera/camera_info sensor_msgs/msg/CameraInfo",
-    "camera/depth/image_rect sensor_msgs/msg/Image",
-    "camera/depth/camera_info sensor_msgs/msg/CameraInfo",
-    "camera/segmentation/image_raw sensor_msgs/msg/Image",
-    "odom nav_msgs/msg/Odometry",
-    "/tf_static tf2_msgs/msg/TFMessage",
-    "/tf tf2_msgs/msg/TFMessage",
-]
+TOPICS = recorded_topics("camera")
 
 
 @dataclass(frozen=True)
@@ -157,8 +149,8 @@ class BagRecorder(Node):
         self.exit_code: int | None = None
         parameters = declare_parameters(self, RecorderParameters)
         topics = dict.fromkeys(self._parse(text) for text in parameters.topics)
-        # /tf last: who sees a subscriber of /tf knows that everything is recorded
-        self._topics = sorted(topics, key=lambda topic: topic.name == "/tf")
+        # TF first: an image whose pose is not in the bag is of no use
+        self._topics = sorted(topics, key=lambda topic: topic.name not in ("/tf", "/tf_static"))
         classes = [message_class(topic.type) for topic in self._topics]
         self._bag = open_bag(parameters, self._topics)
         self._recording = Recording(self._bag)

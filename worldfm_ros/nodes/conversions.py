@@ -17,11 +17,6 @@ SECOND = 10**9  # nanoseconds
 _PIXELS = {"rgb8": (np.uint8, 3), "mono16": (np.uint16, 1), "32FC1": (np.float32, 1)}
 
 
-def tick_period(rate: float) -> int:
-    """Nanoseconds between two ticks at `rate` Hz. Ticks are at whole multiples of it, for every node alike."""
-    return round(SECOND / rate)
-
-
 def stamp_to_ns(stamp: Time) -> int:
     return stamp.sec * SECOND + stamp.nanosec
 

@@ -22,12 +22,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.nodes.conversions import ImageMessage, camera_info, make_header, tick_period
+from worldfm_ros.nodes.conversions import ImageMessage, camera_info, make_header
 from worldfm_ros.nodes.health import Health
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
-from worldfm_ros.nodes.tf_history import CACHE, seconds
+from worldfm_ros.nodes.tf_history import seconds
+from worldfm_ros.nodes.ticks import TickSchedule, tick_period
 from worldfm_ros.nodes.worker import NewestWorker
 
 ADVICE = {
@@ -56,28 +57,6 @@ class CameraParameters:
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes; frame_id of the images")
     tf_timeout: float = describe(0.5, "seconds to wait for the TF of a stamp before its image is dropped", 0.0, 60.0)
     always_on: bool = describe(False, "paint even when nobody subscribes")
-
-
-class TickSchedule:
-    """The whole multiples of a period, each once, as a clock passes them."""
-
-    def __init__(self, period: int) -> None:
-        self._period = period  # ns
-        self._last: int | None = None
-
-    def due(self, now: int) -> list[int]:
-        """The ticks since the last call, ns; after a jump back, or forward by more than TF remembers, the newest."""
-        newest = now - now % self._period
-        last, self._last = self._last, newest
-        if last is None:
-            return []
-        if not 0 <= newest - last <= CACHE:
-            return [newest]
-        return list(range(last + self._period, newest + 1, self._period))
-
-    def wait(self, now: int) -> int:
-        """Nanoseconds until the next tick."""
-        return self._period - now % self._period
 
 
 class CameraOutputs:

@@ -28,6 +28,10 @@ class _StopSignals:
         for number in STOP_SIGNALS:
             signal.signal(number, self._receive)
 
+    def unblock(self) -> None:
+        """Take what a launcher held back while this process had no handlers yet."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
     def _receive(self, number, frame) -> None:
         first, self.received = not self.received, True
         if first and self.starting:
@@ -43,6 +47,7 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
     """
     signals = _StopSignals()
     try:
+        signals.unblock()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
         signals.starting = False

@@ -1,0 +1,130 @@
+"""The simulation's arguments and nodes, and the two runners that read them."""
+
+from dataclasses import fields
+import importlib.util
+from pathlib import Path
+import sys
+import types
+
+import numpy as np
+import pytest
+from worldfm_ros.cli.sim import command, describe_arguments
+from worldfm_ros.nodes.graph import SimulationArguments, parse_arguments, simulation_graph
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.storage import World, write_world
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def world(tmp_path):
+    write_world(World("dot", AnchorMap.from_points(np.zeros((1, 3)), np.zeros((1, 3), np.uint8)), [], 0.1), tmp_path / "w")
+    return tmp_path / "w"
+
+
+def test_arguments_are_typed():
+    arguments, given = parse_arguments(["width:=640", "rate:=5", "record:=True", "bag:=b1", "namespace:=front/camera"])
+    assert (arguments.width, arguments.rate, arguments.record, arguments.namespace) == (640, 5.0, True, "front/camera")
+    assert isinstance(arguments.rate, float) and given == {"width", "rate", "record", "bag", "namespace"}
+
+
+@pytest.mark.parametrize("word, message", [
+    ("widht:=3", "there is no argument 'widht'; did you mean 'width'?.*world, model, width"),
+    ("zebra:=3", "there is no argument 'zebra'; The arguments"),
+    ("width", "expected name:=value, got 'width'"),
+    ("width:=0", "image width is between 1 and 8192 pixels, got 0"),
+    ("height:=-4", "image height is between 1 and 8192 pixels, got -4"),
+    ("width:=1000000000", "image width is between 1 and 8192 pixels"),
+    ("width:=3.5", "width is a whole number, got '3.5'"),
+    ("hfov:=180", "between 0 and 180 degrees, got 180"),
+    ("rate:=0", "rate is above 0"),
+    ("rate:=nan", "rate is above 0"),
+    ("duration:=-1", "duration is 0"),
+    ("record:=maybe", "record is true or false, got 'maybe'"),
+    ("bag:=b", "add record:=true"),
+    ("trajectory:=/nowhere/poses.txt", "trajectory /nowhere/poses.txt does not exist"),
+    ("params_file:=/nowhere.yaml", "params_file /nowhere.yaml does not exist"),
+])
+def test_bad_arguments_say_what_to_do(word, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments([word])
+
+
+def test_a_bag_is_never_overwritten(tmp_path):
+    with pytest.raises(ValueError, match="exists and is never overwritten"):
+        parse_arguments(["record:=true", f"bag:={tmp_path}"])
+
+
+def test_a_bad_trajectory_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "poses.txt").write_text("0 0 0 nan 0 0 0 1")
+    with pytest.raises(ValueError, match="poses.txt:1"):
+        parse_arguments([f"trajectory:={tmp_path}/poses.txt"])
+
+
+def test_a_missing_world_is_refused_before_anything_starts():
+    with pytest.raises(ValueError, match="there is no world folder 'atlantis'"):
+        simulation_graph(SimulationArguments(world="atlantis"))
+
+
+def test_the_graph_has_the_nodes_that_were_asked_for(world):
+    def names(**arguments):
+        return [node.executable for node in simulation_graph(SimulationArguments(world=str(world), **arguments))]
+
+    assert names() == ["frame_camera", "viewer", "demo_robot"]
+    assert names(viewer=False) == ["frame_camera", "demo_robot"]
+    assert names(record=True, bag="b") == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
+
+
+def test_every_node_exists_and_declares_its_parameters(world):
+    pytest.importorskip("rclpy")
+    arguments, given = parse_arguments([f"world:={world}", "record:=true", "bag:=b", "width:=64", "seed:=3"])
+    for node in simulation_graph(arguments, given):
+        module = importlib.import_module(node.module)
+        declared = {f.name for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == node.module
+                    and hasattr(cls, "__dataclass_fields__") for f in fields(cls)}
+        assert set(node.defaults) | set(node.explicit) <= declared, node.executable
+
+
+def test_the_command_line_beats_the_params_file(world):
+    arguments, given = parse_arguments([f"world:={world}", "width:=64"])
+    words = command(simulation_graph(arguments, given)[0], "user.yaml")
+    assert words.index("height:=240") < words.index("user.yaml") < words.index("width:=64")
+
+
+def test_help_lists_every_argument():
+    assert [line.split(":=")[0].strip() for line in describe_arguments().splitlines()] == [f.name for f in fields(SimulationArguments)]
+
+
+def recorder(name):
+    """A stand-in for a launch action: remembers how it was made."""
+    return type(name, (), {"__init__": lambda self, *args, **kwargs: self.__dict__.update(args=args, **kwargs)})
+
+
+@pytest.fixture
+def sim_launch(monkeypatch):
+    """launch/sim.launch.py over stand-ins for the launch packages, which have no wheels."""
+    for name, members in {"launch": ["LaunchContext", "LaunchDescription"], "launch_ros": [],
+                          "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"],
+                          "launch_ros.actions": ["Node"]}.items():
+        module = types.ModuleType(name)
+        vars(module).update({member: recorder(member) for member in members})
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("sim_launch", ROOT / "launch" / "sim.launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
+    description = sim_launch.generate_launch_description()
+    declared = {a.args[0]: a.default_value for a in description.args[0] if type(a).__name__ == "DeclareLaunchArgument"}
+    assert declared == {f.name: str(f.default) for f in fields(SimulationArguments)}
+    (tmp_path / "user.yaml").write_text("{}")
+    chosen = {"world": str(world), "rate": "5.0", "record": "true", "bag": "b", "params_file": f"{tmp_path}/user.yaml"}
+    context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=["width:=320"])
+    nodes = sim_launch.start(context)
+    assert [node.executable for node in nodes] == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
+    defaults, file, explicit = nodes[0].parameters
+    assert file == f"{tmp_path}/user.yaml" and nodes[0].namespace == "camera"
+    assert explicit == {"world": str(world), "rate": 5.0, "width": 320}, "typed on the command line, or not the default"
+    assert "height" in defaults and nodes[2].on_exit is None and nodes[3].on_exit is not None

@@ -1,0 +1,179 @@
+"""`worldfm bench`: how fast the parts run on this machine, each beside a peer in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+import json as json_format
+import os
+from pathlib import Path
+import platform
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.renderer import THREADS, AnchorView, render
+
+CLOSING = 0.75  # splat radius over point spacing that closes a surface (half the diagonal of a grid cell is 0.71)
+DEPTH_MAX = 1000.0  # metres, Open3D's cut
+
+
+@dataclass(frozen=True, eq=False)
+class RenderCase:
+    """One scene and one camera."""
+
+    name: str
+    anchors: AnchorMap
+    T_world_camera: Pose
+    intrinsics: Intrinsics
+
+
+def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1_000_000) -> None:
+    """Time the anchor renderer beside Open3D's project_to_rgbd_image (CPU): same points, same order, same camera.
+
+    Ours culls tiles and draws splats into depth, colours, labels and coverage; Open3D draws one pixel a point into
+    depth and colours. The two take turns, and the medians are compared. "agree" is the share of covered pixels with
+    the same depth when ours draws one pixel a point too.
+
+    Args:
+        json: write the figures to this file.
+        repeats: timed runs of each.
+        points: points of the scenes (one scene has four times as many).
+    """
+    cases = []
+    table = Table(title=f"anchor renderer, {THREADS} threads; medians of {repeats} runs")
+    for column in ("case", "points", "visible", "size", "ms", "Open3D ms", "speedup", "agree"):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    console = Console()
+    with console.status("drawing") as status:
+        for case in render_cases(points):
+            status.update(case.name)
+            row = measure(case, repeats)
+            cases.append(row)
+            table.add_row(row["name"], f"{row['points']:,}", f"{row['visible']:,}", f"{row['width']}x{row['height']}",
+                          f"{row['ms']:.1f}", f"{row['open3d_ms']:.1f}", f"{row['speedup']:.1f}", f"{row['agree']:.2%}")
+    console.print(table)
+    if json is not None:
+        write_json(json, {"cases": cases, "environment": environment()})
+
+
+def render_cases(points: int) -> Iterator[RenderCase]:
+    """The scenes: a cloud that fills the view, and a furnished room seen from its middle and from 0.3 m off a wall."""
+    square, vga = Intrinsics.from_hfov(512, 512, np.radians(60)), Intrinsics.from_hfov(640, 480, np.radians(70))
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1.0, 8.0, points)
+    u, v = rng.uniform(-0.5, 511.5, (2, points))
+    rays = np.stack([(u - square.cx) / square.fx, (v - square.cy) / square.fy, np.ones(points)], axis=1)
+    cloud = rays * depth[:, None]
+    colors = rng.integers(0, 256, (points, 3), dtype=np.uint8)
+    for name, radius in (("cloud, 1 pixel", 0.0), ("cloud, r = 1 px", depth / square.fx)):
+        yield RenderCase(name, AnchorMap.from_points(cloud, colors, radius=radius), Pose.identity(), square)
+    room = room_anchors(points, rng)
+    middle = Pose.looking_at([-1.0, -1.0, 1.4], [4.0, 1.5, 1.0])
+    yield RenderCase("room", room, middle, square)
+    yield RenderCase("room", room, middle, vga)
+    yield RenderCase("room, wall at 0.3 m", room, Pose.looking_at([3.7, 0.5, 1.4], [4.0, 0.5, 1.4]), vga)
+    yield RenderCase("room", room_anchors(4 * points, rng), middle, square)
+
+
+def room_anchors(points: int, rng: np.random.Generator) -> AnchorMap:
+    """Points at random on the walls of an 8 x 6 x 2.7 m room and on 12 boxes in it, splats just closing."""
+    boxes = [(np.array([-4.0, -3.0, 0.0]), np.array([4.0, 3.0, 2.7]))]
+    for _ in range(12):
+        size = rng.uniform(0.3, 1.2, 3)
+        corner = np.array([*rng.uniform([-4.0, -3.0], [2.8, 1.8]), 0.0])
+        boxes.append((corner, corner + size))
+    faces = [(low, high, axis, end) for low, high in boxes for axis in range(3) for end in (low[axis], high[axis])]
+    areas = np.array([np.prod(np.delete(high - low, axis)) for low, high, axis, _ in faces])
+    clouds, colors = [], []
+    for (low, high, axis, end), n in zip(faces, rng.multinomial(points, areas / areas.sum()), strict=True):
+        face = rng.uniform(low, high, (n, 3))
+        face[:, axis] = end
+        clouds.append(face)
+        colors.append(np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (n, 3)))
+    spacing = np.sqrt(areas.sum() / points)
+    return AnchorMap.from_points(np.concatenate(clouds), np.concatenate(colors), radius=CLOSING * spacing)
+
+
+def measure(case: RenderCase, repeats: int) -> dict:
+    """Time both renderers in turns, after one run of each that is not timed."""
+    points = np.concatenate([tile.world_points for tile in case.anchors.tiles])
+    theirs = open3d_renderer(case, points)
+
+    def ours() -> AnchorView:
+        return render(case.anchors.visible(case.T_world_camera, case.intrinsics), case.T_world_camera, case.intrinsics)
+
+    seconds = np.array([[clock(ours), clock(theirs)] for _ in range(repeats + 1)])[1:]
+    ms, open3d_ms = (float(x) for x in 1e3 * np.median(seconds, axis=0))
+    return {"name": case.name, "points": len(points), "visible": count_visible(points, case),
+            "width": case.intrinsics.width, "height": case.intrinsics.height, "threads": THREADS,
+            "ms": ms, "open3d_ms": open3d_ms, "speedup": open3d_ms / ms, "agree": agreement(case, theirs())}
+
+
+def clock(work: Callable) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def open3d_renderer(case: RenderCase, points: np.ndarray) -> Callable[[], np.ndarray]:
+    """A function that draws world points (N, 3) with Open3D and returns its depth image (H, W), metres, 0 = none."""
+    try:
+        import open3d as o3d
+    except ImportError as error:
+        raise ImportError("the render benchmark compares with Open3D: pip install open3d "
+                          "(it needs the system libraries libusb-1.0-0 libgl1 libegl1 libgomp1)") from error
+    cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor(points.astype(np.float32)))
+    colors = np.concatenate([tile.colors for tile in case.anchors.tiles]).astype(np.float32) / 255
+    cloud.point.colors = o3d.core.Tensor(colors)
+    K = o3d.core.Tensor(case.intrinsics.matrix)
+    T_camera_world = o3d.core.Tensor(case.T_world_camera.inverse().matrix)
+
+    def draw() -> np.ndarray:
+        image = cloud.project_to_rgbd_image(case.intrinsics.width, case.intrinsics.height, K, T_camera_world,
+                                            depth_scale=1.0, depth_max=DEPTH_MAX)
+        return image.depth.as_tensor().numpy()[..., 0]
+
+    return draw
+
+
+def agreement(case: RenderCase, other_depth: np.ndarray) -> float:
+    """The share of covered pixels whose depth is the same within 0.1 % when every point is one pixel."""
+    tiles = [type(tile)(tile.origin, tile.points, tile.colors, tile.labels, np.zeros_like(tile.radius))
+             for tile in case.anchors.visible(case.T_world_camera, case.intrinsics)]
+    depth = render(tiles, case.T_world_camera, case.intrinsics).depth
+    covered = (depth > 0) | (other_depth > 0)
+    return float(np.mean(np.isclose(depth, other_depth, rtol=1e-3)[covered]))
+
+
+def count_visible(points: np.ndarray, case: RenderCase) -> int:
+    """Points (N, 3) whose centre falls into the image, hidden ones too."""
+    camera = case.T_world_camera.inverse().apply(points)
+    camera = camera[camera[:, 2] > 0]
+    size = [case.intrinsics.width, case.intrinsics.height]
+    pixels = case.intrinsics.project(camera)
+    return int(np.all((pixels >= -0.5) & (pixels < np.subtract(size, 0.5)), axis=1).sum())
+
+
+def environment() -> dict:
+    """What the figures depend on."""
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "load": os.getloadavg()[0],
+            "python": platform.python_version(), "platform": platform.platform(),
+            **{name: version(name) for name in ("numpy", "numba", "open3d")}}
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write_json(path: Path, figures: dict) -> None:
+    """Write the figures; a crash leaves the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json_format.dumps(figures, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,58 @@
+"""The `worldfm` command: finds the subcommand, and says errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import difflib
+from importlib import import_module
+import sys
+
+import tyro
+
+# name: module of this package and function; imported when it is asked for
+COMMANDS = {
+    "sim": "sim:simulate",
+    "world build rgbd": "world:build_rgbd",
+    "world build synthetic": "world:build_synthetic",
+    "world info": "world:info",
+    "bag recover": "bag:recover_bag",
+    "bench render": "bench:bench_render",
+}
+
+
+def main() -> int:
+    """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
+    words = sys.argv[1:]
+    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if name is None:
+        return _list_commands(words)
+    try:
+        result = tyro.cli(_load(name), prog=f"worldfm {name}", args=words[len(name.split()) :])
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return result or 0
+
+
+def _load(name: str) -> Callable[..., int | None]:
+    module, function = COMMANDS[name].split(":")
+    return getattr(import_module(f"worldfm_ros.cli.{module}"), function)
+
+
+def _list_commands(words: list[str]) -> int:
+    """Help for what was asked (exit code 0), or what may have been meant (2)."""
+    asked = " ".join(word for word in words if not word.startswith("-"))
+    known = {name: _load(name).__doc__.splitlines()[0] for name in COMMANDS if name.startswith(asked)}
+    if not known:
+        near = difflib.get_close_matches(asked, COMMANDS, n=1, cutoff=0.4)
+        print(f"error: there is no command {asked!r}; " + (f"did you mean `worldfm {near[0]}`?" if near else "see `worldfm --help`"),
+              file=sys.stderr)
+        return 2
+    print("usage: worldfm COMMAND ...      (worldfm COMMAND --help tells more)\n")
+    for name, text in known.items():
+        print(f"  worldfm {name:<22} {text}")
+    return 0 if {"-h", "--help"} & set(words) or not words else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""`worldfm sim`: runs the simulation's nodes as processes, where `ros2 launch` does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import ctypes
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import tyro
+
+from worldfm_ros.nodes.graph import (
+    NodeSpec,
+    SimulationArguments,
+    fast_dds_profiles,
+    parse_arguments,
+    simulation_graph,
+)
+
+STOP_SECONDS = 2.5  # after this a node that does not stop is killed
+SETTLE_SECONDS = 0.3  # when the robot has finished, the camera's last images still reach the recorder
+
+
+def describe_arguments() -> str:
+    """One line an argument, for --help."""
+    rows = [(f"{f.name}:={f.default}", f.metadata["text"]) for f in fields(SimulationArguments)]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
+
+
+Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME:=VALUE ...", help="as listed above")]
+
+
+def simulate(arguments: Words = (), /) -> int:
+    settings, given = parse_arguments(arguments)
+    if find_spec("rclpy") is None:
+        raise RuntimeError("ROS 2 is not there (rclpy cannot be imported); run `make setup`, or source a ROS 2 installation")
+    return run(simulation_graph(settings, given), settings.params_file)
+
+
+simulate.__doc__ = f"""Run the simulation: camera, robot, recorder, viewer. Takes the launch file's name:=value arguments.
+
+It runs until `duration` is over, a node fails, or Ctrl-C; the exit code is 0, or that of the node that failed.
+
+{describe_arguments()}
+"""
+
+
+@dataclass
+class RunningNode:
+    spec: NodeSpec
+    process: subprocess.Popen
+
+
+def run(nodes: Sequence[NodeSpec], params_file: str = "") -> int:
+    """Start every node, wait until an essential one ends or SIGINT or SIGTERM comes, stop the others.
+
+    Returns 0, or the exit code of the first node that failed.
+    """
+    stop_requests: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stop_requests.append(received))
+    running = [start(node, params_file) for node in nodes]
+    try:
+        while not stop_requests and not any(n.spec.essential and n.process.poll() is not None for n in running):
+            time.sleep(0.05)
+        ended = [n for n in running if n.spec.essential and n.process.poll() is not None]
+        if ended and all(n.process.returncode == 0 for n in ended):
+            time.sleep(SETTLE_SECONDS)
+    finally:
+        stop(running)
+    failed = [n for n in running if n.spec.essential and n.process.returncode != 0]
+    for node in failed:
+        print(f"error: {node.spec.executable} ended with exit code {node.process.returncode}", file=sys.stderr)
+    return _exit_code(failed[0].process) if failed else 0
+
+
+def start(node: NodeSpec, params_file: str) -> RunningNode:
+    """Start a node in a session of its own, so that Ctrl-C reaches it through `stop`."""
+    process = subprocess.Popen(command(node, params_file), env=environment(), start_new_session=True, preexec_fn=_prepare)
+    return RunningNode(node, process)
+
+
+def _prepare() -> None:
+    """In the node's process: SIGINT waits until the node can handle it, and comes also when we are killed."""
+    PR_SET_PDEATHSIG = 1
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _exit_code(process: subprocess.Popen) -> int:
+    """As a shell counts: 128 + n for a process that signal n killed."""
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def stop(running: Sequence[RunningNode]) -> None:
+    """SIGINT to every node; SIGKILL to those that are still there after STOP_SECONDS."""
+    for node in running:
+        if node.process.poll() is None:
+            node.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    for node in running:
+        try:
+            node.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f"error: {node.spec.executable} did not stop within {STOP_SECONDS} s; killed", file=sys.stderr)
+            node.process.kill()
+            node.process.wait()
+
+
+def command(node: NodeSpec, params_file: str = "") -> list[str]:
+    """The node's command line. Later parameters beat earlier ones: defaults, then the params_file, then explicit ones."""
+    words = [sys.executable, "-m", node.module, "--ros-args", "-r", f"__ns:=/{node.namespace.strip('/')}"]
+    words += _parameters(node.defaults)
+    if params_file:
+        words += ["--params-file", params_file]
+    return words + _parameters(node.explicit)
+
+
+def _parameters(values: Mapping[str, object]) -> list[str]:
+    return [word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+
+
+def environment() -> dict[str, str]:
+    """The nodes' environment: ours, with room for large images."""
+    return os.environ | fast_dds_profiles(os.environ)

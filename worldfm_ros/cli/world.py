@@ -1,0 +1,88 @@
+"""`worldfm world`: build worlds and look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import json
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import track
+import tyro
+
+from worldfm_ros.world.builders import rgbd
+from worldfm_ros.world.builders.demo import build_apartment
+from worldfm_ros.world.builders.fusion import FusionSettings
+from worldfm_ros.world.storage import World, read_manifest, write_world
+
+Source = tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A progress bar around a loop, on stderr."""
+
+    text: str
+
+    def __call__(self, items):
+        return track(items, self.text, console=Console(stderr=True))
+
+
+def build_rgbd(source: Source, out: Path, settings: tyro.conf.OmitArgPrefixes[FusionSettings] = FusionSettings()) -> None:
+    """Build a world from an RGB-D folder (rgb/, depth/, poses.txt, camera.yaml).
+
+    Args:
+        source: the RGB-D folder.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _finish(rgbd.build(source, settings, Progress(f"fusing {source}")), out)
+
+
+def build_synthetic(out: Path, seed: int = 0) -> None:
+    """Build the procedural furnished apartment, with labels: the demo world.
+
+    Args:
+        out: the world folder to write; a world that is there is replaced.
+        seed: another seed, another apartment.
+    """
+    _finish(build_apartment(seed, Progress("rendering the apartment")), out)
+
+
+def info(world: Source, json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+    """Say what a world folder holds.
+
+    Args:
+        world: the world folder.
+        json_: print JSON.
+    """
+    facts = describe(world)
+    if json_:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        print(f"{name:>12}: {value}")
+
+
+def describe(path: Path) -> dict:
+    """The facts of a world folder, JSON-ready. Raises WorldError."""
+    manifest = read_manifest(path)
+    anchors = manifest["anchors"]
+    return {
+        "name": manifest["name"],
+        "format_version": manifest["format_version"],
+        "frame_id": manifest["frame_id"],
+        "scale": manifest["scale"],
+        "anchors": anchors["count"],
+        "chunks": anchors["files"],
+        "spacing": anchors["spacing"],
+        "bounds": anchors["bounds"],
+        "keyframes": manifest["keyframes"]["files"],
+        "labels": {str(label): name for label, name in manifest["labels"].items()},
+        "bytes": sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file()),
+    }
+
+
+def _finish(world: World, out: Path) -> None:
+    write_world(world, out)
+    print(f"{out}: {len(world.anchors)} anchors, {len(world.keyframes)} keyframes")

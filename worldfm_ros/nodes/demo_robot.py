@@ -1,0 +1,221 @@
+"""A robot that carries the camera: it obeys cmd_vel, else drives itself through the world; or it replays a trajectory.
+
+Publishes map -> odom -> base_link -> camera_link -> camera_optical_frame, and odom, at whole multiples of its period.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+import sys
+from typing import Protocol
+
+from geometry_msgs.msg import Twist, Vector3
+from nav_msgs.msg import Odometry
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from scipy.spatial.transform import Rotation
+from tf2_msgs.msg import TFMessage
+
+from worldfm_ros.drive import HEADROOM, DifferentialDrive, FreeSpace, Pilot, median_height, tour
+from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
+from worldfm_ros.nodes.conversions import SECOND, make_header, to_transform, to_transform_stamped
+from worldfm_ros.nodes.parameters import declare_parameters, describe
+from worldfm_ros.nodes.runner import run
+from worldfm_ros.nodes.ticks import TickSchedule, tick_period
+from worldfm_ros.rgbd_folder import read_poses
+from worldfm_ros.world.storage import read_world
+
+COMMAND_LIFE = SECOND // 2  # ns; who steers by cmd_vel repeats it, as Nav2 and teleop tools do
+PATIENCE = 60 * SECOND  # ns; the longest wait for the nodes that listen
+SETTLE = SECOND  # ns between the listeners' arrival and the start; discovery is not done on both sides at once
+
+
+@dataclass(frozen=True)
+class RobotParameters:
+    world: str = describe("", "world folder to drive in; not needed with a trajectory")
+    trajectory: str = describe("", "poses file that the camera follows exactly; empty = the robot drives itself")
+    rate: float = describe(10.0, "poses of the trajectory per second", 0.01, 1000.0)
+    tf_rate: float = describe(50.0, "TF and odometry messages per second when the robot drives", 5.0, 1000.0)
+    duration: float = describe(0.0, "seconds of motion, then the node ends; 0 = until stopped", 0.0)
+    seed: int = describe(0, "seed of the tour through the keyframes' places", 0)
+    camera_height: float = describe(0.0, "camera above the floor, metres; 0 = as keyframes or trajectory", 0.0, 10.0)
+    wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 60 s")
+
+
+class Motion(Protocol):
+    """Where base_link is, tick by tick."""
+
+    @property
+    def pose(self) -> Pose:
+        """T_map_base now."""
+
+    def advance(self, command: tuple[float, float] | None, dt: float) -> None:
+        """Move on by one tick of dt seconds; command: v (m/s) and w (rad/s) that somebody else asks for."""
+
+
+class SelfDriving:
+    """The tour through the keyframes' places; a command takes the wheel."""
+
+    def __init__(self, drive: DifferentialDrive, pilot: Pilot) -> None:
+        self._drive, self._pilot = drive, pilot
+
+    @property
+    def pose(self) -> Pose:
+        return self._drive.pose
+
+    def advance(self, command: tuple[float, float] | None, dt: float) -> None:
+        self._drive.step(*(command or self._pilot.command()), dt)
+
+
+class Playback:
+    """One pose of base_link a tick; the last one holds."""
+
+    def __init__(self, poses: list[Pose]) -> None:
+        self._poses, self._index = poses, 0
+
+    @property
+    def pose(self) -> Pose:
+        return self._poses[self._index]
+
+    def advance(self, command: tuple[float, float] | None, dt: float) -> None:
+        self._index = min(self._index + 1, len(self._poses) - 1)
+
+
+def self_driving(parameters: RobotParameters) -> tuple[Motion, Pose]:
+    """The motion and T_base_camera_link. Raises ValueError for a world that cannot be driven in."""
+    if not parameters.world:
+        raise ValueError("the parameters world and trajectory are empty; give a world folder to drive in, "
+                         "as `worldfm world build` makes it, or a trajectory file to follow")
+    world = read_world(parameters.world)
+    height = parameters.camera_height
+    space = FreeSpace.from_world(world.anchors, world.keyframes, robot_height=height and height + HEADROOM)
+    drive = DifferentialDrive.at_keyframe(space, world.keyframes[0])
+    places = [keyframe.T_world_camera.translation[:2] for keyframe in world.keyframes]
+    pilot = Pilot(drive, tour(space, places, parameters.seed))
+    return SelfDriving(drive, pilot), camera_mount(height or median_height(world.keyframes) - space.floor)
+
+
+def playback(parameters: RobotParameters) -> tuple[Motion, Pose]:
+    """The motion and T_base_camera_link. Raises ValueError for a bad trajectory file."""
+    cameras = list(read_poses(parameters.trajectory).values())  # T_map_camera_optical
+    mount = camera_mount(parameters.camera_height or float(np.median([pose.translation[2] for pose in cameras])))
+    T_optical_base = (mount @ T_BODY_OPTICAL).inverse()
+    return Playback([pose @ T_optical_base for pose in cameras]), mount
+
+
+def camera_mount(height: float) -> Pose:
+    """T_base_camera_link: above the robot's centre, looking forward."""
+    return Pose(Rotation.identity(), np.array([0.0, 0.0, height]))
+
+
+def body_twist(previous: Pose, pose: Pose, dt: float) -> Twist:
+    """The mean velocity between two poses, seen from the body half way between them: (v, 0) for a robot on an arc."""
+    turn = (previous.rotation.inv() * pose.rotation).as_rotvec()
+    half_way = previous.rotation * Rotation.from_rotvec(turn / 2.0)
+    v = half_way.inv().apply(pose.translation - previous.translation) / dt
+    return Twist(linear=Vector3(x=v[0], y=v[1], z=v[2]),
+                 angular=Vector3(x=turn[0] / dt, y=turn[1] / dt, z=turn[2] / dt))
+
+
+class DemoRobot(Node):
+    """The node. Raises ValueError or OSError for a world, trajectory or parameter that it cannot work with."""
+
+    def __init__(self, **node_options) -> None:
+        super().__init__("demo_robot", **node_options)
+        self.exit_code: int | None = None
+        self._settings = parameters = declare_parameters(self, RobotParameters)
+        self._motion, mount = (playback if parameters.trajectory else self_driving)(parameters)
+        self._period = tick_period(parameters.rate if parameters.trajectory else parameters.tf_rate)
+        self._ticks = TickSchedule(self._period)
+        self._first: int | None = None  # stamp of the first tick, ns
+        self._start: int | None = None  # stamp of the start pose, ns, once that is decided
+        self._command: tuple[int, tuple[float, float]] | None = None  # when it came, ns; v, w
+        self._tf = self.create_publisher(TFMessage, "/tf", 100)
+        self._odom = self.create_publisher(Odometry, "odom", 10)
+        self._publish_static(mount)
+        if not parameters.trajectory:
+            self.create_subscription(Twist, "cmd_vel", self._on_command, 1)
+        self._timer = self.create_timer(self._period / SECOND, self._on_timer)
+
+    def close(self) -> None:
+        """Let the last pose arrive: whoever records needs it for the last image."""
+        self._tf.wait_for_all_acked(Duration(seconds=0.5))
+
+    def _publish_static(self, mount: Pose) -> None:
+        # map -> odom too: this odometry is exact, so there is never a correction, and nobody has to wait for its stamp
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
+        now = self.get_clock().now().nanoseconds
+        self._tf_static.publish(TFMessage(transforms=[
+            to_transform_stamped(Pose.identity(), "map", "odom", now),
+            to_transform_stamped(mount, "base_link", "camera_link", now),
+            to_transform_stamped(T_BODY_OPTICAL, "camera_link", "camera_optical_frame", now),
+        ]))
+
+    def _on_command(self, twist: Twist) -> None:
+        command = twist.linear.x, twist.angular.z
+        if not all(map(math.isfinite, command)):
+            self.get_logger().warning(f"cmd_vel ignored: linear.x and angular.z are finite, got {command}",
+                                      throttle_duration_sec=5.0)
+            return
+        self._command = self.get_clock().now().nanoseconds, command
+
+    def _on_timer(self) -> None:
+        now = self.get_clock().now().nanoseconds
+        for stamp in self._ticks.due(now):
+            self._tick(stamp)
+        self._timer.timer_period_ns = self._ticks.wait(now)
+        self._timer.reset()
+
+    def _tick(self, stamp: int) -> None:
+        """Be where the robot is at this stamp, and say so."""
+        before, dt = self._motion.pose, self._period / SECOND
+        if self._start is None:
+            self._decide_start(stamp)
+        elif stamp > self._start and self.exit_code is None:
+            self._motion.advance(self._command_at(stamp), dt)
+        pose = self._motion.pose
+        self._tf.publish(TFMessage(transforms=[to_transform_stamped(pose, "odom", "base_link", stamp)]))
+        self._odom.publish(odometry(pose, body_twist(before, pose, dt), stamp))
+        if self._start is not None and 0 < self._settings.duration <= (stamp - self._start) / SECOND:
+            self.exit_code = 0
+
+    def _decide_start(self, stamp: int) -> None:
+        """Set the start when everybody who is waited for listens to /tf, or when they have not come in time."""
+        self._first = self._first or stamp
+        listening = {info.node_name for info in self.get_subscriptions_info_by_topic("/tf")}
+        missing = [name for name in self._settings.wait_for if name not in listening]
+        if missing and stamp - self._first < PATIENCE:
+            return
+        if missing:
+            self.get_logger().warning(f"{', '.join(missing)} did not come to listen to /tf; the robot starts all the same")
+        self._start = stamp + math.ceil(SETTLE / self._period) * self._period
+        self.get_logger().info(f"motion starts at {self._start / SECOND:.9f}")
+
+    def _command_at(self, stamp: int) -> tuple[float, float] | None:
+        """The command in force: the last one, unless it is too old."""
+        if self._command is None or stamp - self._command[0] > COMMAND_LIFE:
+            return None
+        return self._command[1]
+
+
+def odometry(pose: Pose, twist: Twist, stamp: int) -> Odometry:
+    """`pose` is T_odom_base. The covariances stay 0: both are exact."""
+    message = Odometry(header=make_header(stamp, "odom"), child_frame_id="base_link")
+    transform = to_transform(pose)
+    position, t = message.pose.pose.position, transform.translation
+    position.x, position.y, position.z = t.x, t.y, t.z
+    message.pose.pose.orientation = transform.rotation
+    message.twist.twist = twist
+    return message
+
+
+def main(args=None) -> int:
+    return run(DemoRobot, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""When things happen: at whole multiples of a period in integer nanoseconds, for every node alike.
+
+So a camera tick has a TF sample of exactly its stamp when the robot's period divides the camera's.
+"""
+
+from __future__ import annotations
+
+from worldfm_ros.nodes.tf_history import CACHE, SECOND
+
+
+def tick_period(rate: float) -> int:
+    """Nanoseconds between two ticks at `rate` Hz. Ticks are at whole multiples of it, for every node alike."""
+    return round(SECOND / rate)
+
+
+class TickSchedule:
+    """The whole multiples of a period, each once, as a clock passes them."""
+
+    def __init__(self, period: int) -> None:
+        self._period = period  # ns
+        self._last: int | None = None
+
+    def due(self, now: int) -> list[int]:
+        """The ticks since the last call, ns; after a jump back, or forward by more than TF remembers, the newest."""
+        newest = now - now % self._period
+        last, self._last = self._last, newest
+        if last is None:
+            return []
+        if not 0 <= newest - last <= CACHE:
+            return [newest]
+        return list(range(last + self._period, newest + 1, self._period))
+
+    def wait(self, now: int) -> int:
+        """Nanoseconds until the next tick."""
+        return self._period - now % self._period

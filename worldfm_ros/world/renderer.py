@@ -1,0 +1,185 @@
+"""Drawing the anchor map: z-buffered splats of coloured, labelled points into RGB, depth, labels and coverage.
+
+One rule, twice: `render` (compiled, threaded) and `render_reference` (numpy, to be read) give equal images.
+
+* A point at camera depth z > NEAR projects to u = fx x / z + cx, v = fy y / z + cy. Pixel centres lie at integers.
+* Its splat covers the pixels (i, j) with d^2 = (i - u)^2 + (j - v)^2 <= r^2, r = min(sqrt(fx fy) radius / z, MAX_SPLAT)
+  pixels, and always its own pixel, (u, v) rounded half to even. So radius 0 is one pixel, and a surface with a point
+  within `radius` of each of its places has no holes, until MAX_SPLAT stops the splats from growing.
+* The depth key of a covered pixel is z + min(radius d^2 / r^2, radius): a paraboloid that falls away from the camera.
+  Neighbouring splats of a surface therefore meet half-way between their centres, as Voronoi cells do (Hoff et al., Fast
+  computation of generalized Voronoi diagrams using graphics hardware, SIGGRAPH 1999); flat discs would show only the
+  few nearest points. With radius 0 the nearest point wins.
+* The smallest key wins a pixel; of equal keys, the point that comes first in `tiles`. The winner gives the colour, the
+  label and the depth, which is its own z. Uncovered pixels are 0 and False.
+
+What is done for each point is float32 in a fixed order of operations, from a projection matrix that is composed in
+float64 for each tile: a map frame far from zero costs no precision, and the same arguments give the same bytes whatever
+the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+import math
+import os
+
+import numpy as np
+
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world import _splat
+from worldfm_ros.world._splat import EMPTY, MAX_SPLAT, MIN_SQUARED, PAD, PAGE
+from worldfm_ros.world.anchors import NEAR, Anchors
+
+THREADS = min(len(os.sched_getaffinity(0)), 4)  # each has a key buffer of its own, so more of them pay less and less
+CHUNK = 1 << 15  # points drawn at a time by one thread
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorView:
+    """The anchor map as one camera sees it. Uncovered pixels are 0 in every image.
+
+    rgb (H, W, 3) uint8; depth (H, W) float32, metres along z; labels (H, W) uint16; coverage (H, W) bool.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+    coverage: np.ndarray
+
+    @classmethod
+    def empty(cls, intrinsics: Intrinsics) -> AnchorView:
+        size = (intrinsics.height, intrinsics.width)
+        return cls(np.zeros((*size, 3), np.uint8), np.zeros(size, np.float32), np.zeros(size, np.uint16),
+                   np.zeros(size, bool))
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A tile made ready: its projection, and the number of its first point."""
+
+    P: np.ndarray  # (3, 4) float32, tile coordinates to u z, v z, z
+    first: int
+    points: np.ndarray  # (3 N,)
+    colors: np.ndarray
+    labels: np.ndarray
+    radius: np.ndarray
+
+
+def render(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics,
+           threads: int = THREADS) -> AnchorView:
+    """Draw the tiles (`AnchorMap.visible`) for a pinhole camera by the rule above. Releases the GIL and keeps no state.
+
+    The first call in a process loads the compiled kernels; the very first on a machine compiles them, a few seconds.
+    """
+    view = AnchorView.empty(intrinsics)
+    sources = _sources(tiles, T_world_camera, intrinsics)
+    chunks = [(source, start) for source in sources for start in range(0, len(source.radius), CHUNK)]
+    threads = max(1, min(threads, len(chunks)))
+    rows = np.linspace(0, intrinsics.height, threads + 1).astype(int)
+    work = iter(chunks)  # shared: each thread takes the next chunk when it is free
+    with ThreadPoolExecutor(threads) as pool:
+        buffers = _in_parallel(pool, lambda _: _draw(work, intrinsics), range(threads))
+        _in_parallel(pool, lambda k: _paint(buffers, sources, rows[k], rows[k + 1], view), range(threads))
+    return view
+
+
+def _in_parallel(pool: ThreadPoolExecutor, function: Callable, arguments: Sequence) -> list:
+    """The function of each argument; the calling thread takes the first, so a single one starts no thread."""
+    others = [pool.submit(function, argument) for argument in arguments[1:]]
+    return [function(arguments[0]), *(other.result() for other in others)]
+
+
+def _sources(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics) -> list[_Source]:
+    """The projections K [R | t] are composed in float64, each about its tile's own origin."""
+    KR = intrinsics.matrix @ T_world_camera.rotation.as_matrix().T
+    first, sources = 0, []
+    for tile in filter(len, tiles):
+        P = np.empty((3, 4), np.float32)
+        P[:, :3], P[:, 3] = KR, KR @ (tile.origin - T_world_camera.translation)
+        arrays = [array.view() for array in (tile.points.reshape(-1), tile.colors, tile.labels, tile.radius)]
+        for array in arrays:
+            array.flags.writeable = False  # memory-mapped tiles are: with all alike, numba compiles one variant
+        sources.append(_Source(P, first, *arrays))
+        first += _pages(sources[-1]) * PAGE
+    assert first < 2**32, "a packed key numbers points with 32 bits"
+    return sources
+
+
+def _focal(intrinsics: Intrinsics) -> np.float32:
+    """Pixels of radius per metre of radius at 1 m."""
+    return np.float32(math.sqrt(intrinsics.fx * intrinsics.fy))
+
+
+def _draw(work: Iterator[tuple[_Source, int]], intrinsics: Intrinsics) -> np.ndarray:
+    """One thread's share: a buffer of keys with the chunks it took."""
+    keys = _splat.key_buffer(intrinsics.width, intrinsics.height)
+    for source, start in work:
+        chunk = slice(start, start + CHUNK)
+        points = source.points[3 * start:3 * (start + CHUNK)]
+        _splat.draw(keys, source.P, _focal(intrinsics), points, source.radius[chunk], source.first + start)
+    return keys
+
+
+def _paint(buffers: list[np.ndarray], sources: list[_Source], top: int, bottom: int, view: AnchorView) -> None:
+    """Merge the threads' keys in the rows top..bottom - 1, and fill the view there."""
+    keys = buffers[0]
+    for other in buffers[1:]:
+        band = slice(top + PAD, bottom + PAD)
+        np.minimum(keys[band], other[band], out=keys[band])
+    tile_of_page = np.repeat(np.arange(len(sources)), [_pages(source) for source in sources])
+    pixels, numbers, starts = _splat.resolve(keys, top, bottom, tile_of_page, len(sources))
+    images = view.rgb.reshape(-1, 3), view.depth.reshape(-1), view.labels.reshape(-1)
+    for source, start, stop in zip(sources, starts[:-1], starts[1:], strict=True):
+        if start < stop:
+            _splat.paint(pixels[start:stop], numbers[start:stop], source.first, source.P, source.points, source.colors,
+                         source.labels, *images)
+    np.greater(view.depth[top:bottom], 0, out=view.coverage[top:bottom])
+
+
+def _pages(source: _Source) -> int:
+    return -(-len(source.radius) // PAGE)
+
+
+def render_reference(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics) -> AnchorView:
+    """The rule in numpy, one splat at a time: the specification of `render`, for small scenes."""
+    keys = np.full((intrinsics.height, intrinsics.width), EMPTY, np.int64)
+    depths, sources = [], _sources(tiles, T_world_camera, intrinsics)
+    for source in sources:
+        (X, Y, Z), P = source.points.reshape(-1, 3).T, source.P
+        uz, vz, z = (P[k, 0] * X + P[k, 1] * Y + P[k, 2] * Z + P[k, 3] for k in range(3))
+        depths.append(z)
+        for n in np.flatnonzero(z > np.float32(NEAR)):
+            inverse = np.float32(1) / z[n]
+            _splat_reference(keys, uz[n] * inverse, vz[n] * inverse, z[n], source.radius[n],
+                             _focal(intrinsics) * source.radius[n] * inverse, source.first + n)
+    view = AnchorView.empty(intrinsics)
+    view.coverage[:] = keys < EMPTY
+    for source, z in zip(sources, depths, strict=True):
+        number = (keys & 0xFFFFFFFF) - source.first
+        won = view.coverage & (number >= 0) & (number < len(z))
+        view.depth[won], view.rgb[won], view.labels[won] = (a[number[won]] for a in (z, source.colors, source.labels))
+    return view
+
+
+def _splat_reference(keys: np.ndarray, u, v, z, radius, r, number: int) -> None:
+    """One splat at pixel (u, v), depth z and radius in metres, r in pixels; scalars are float32."""
+    r = min(r, np.float32(MAX_SPLAT))
+    r2 = max(r * r, MIN_SQUARED)
+    rows, columns = (_pixels(center, r, size) for center, size in zip((v, u), keys.shape, strict=True))
+    j, i = np.ogrid[rows, columns]
+    du, dv = i.astype(np.float32) - u, j.astype(np.float32) - v
+    d2 = du * du + dv * dv
+    covered = (d2 <= r2) | ((i == np.rint(u)) & (j == np.rint(v)))
+    key = z + np.minimum(d2 * (radius / r2), radius)
+    packed = (key.view(np.int32).astype(np.int64) << 32) | number
+    box = keys[rows, columns]
+    box[covered] = np.minimum(box, packed)[covered]
+
+
+def _pixels(center, r, size: int) -> slice:
+    """The pixels of one image axis that may lie within r of center, and the nearest one if it is in the image."""
+    start = max(math.floor(center - r), 0)
+    return slice(start, max(start, min(math.ceil(center + r) + 1, size)))
