@@ -5,23 +5,20 @@ from __future__ import annotations
 from dataclasses import fields
 import os
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch_ros.actions import Node
 
-from worldfm_ros.nodes.graph import (
-    NodeSpec,
-    SimulationArguments,
-    arguments_from_text,
-    fast_dds_profiles,
-    simulation_graph,
-)
+from launch import LaunchContext, LaunchDescription
+from worldfm_ros.nodes.arguments import SimulationArguments, arguments_from_text
+from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the simulation's arguments and start its nodes."""
-    declarations = [DeclareLaunchArgument(f.name, default_value=str(f.default), description=f.metadata["text"])
-                    for f in fields(SimulationArguments)]
+    declarations = [
+        DeclareLaunchArgument(f.name, default_value=str(f.default), description=f.metadata["text"])
+        for f in fields(SimulationArguments)
+    ]
     profiles = [SetEnvironmentVariable(name, value) for name, value in fast_dds_profiles(os.environ).items()]
     return LaunchDescription([*declarations, *profiles, OpaqueFunction(function=start)])
 
@@ -31,14 +28,20 @@ def start(context: LaunchContext) -> list[Node]:
     values = {f.name: context.launch_configurations[f.name] for f in fields(SimulationArguments)}
     arguments = arguments_from_text(values)
     typed = {word.partition(":=")[0] for word in context.argv}
-    given = frozenset(f.name for f in fields(SimulationArguments)
-                      if f.name in typed or getattr(arguments, f.name) != f.default)
-    return [action(node, arguments.params_file) for node in simulation_graph(arguments, given)]
+    given = frozenset(
+        f.name for f in fields(SimulationArguments) if f.name in typed or getattr(arguments, f.name) != f.default
+    )
+    return [action(node) for node in simulation_graph(arguments, given)]
 
 
-def action(node: NodeSpec, params_file: str) -> Node:
-    """A node as a launch action. Later parameters beat earlier ones."""
-    layers = [dict(node.defaults), *([params_file] if params_file else []), dict(node.explicit)]
-    return Node(package="worldfm_ros", executable=node.executable, name=node.executable, namespace=node.namespace,
-                parameters=[layer for layer in layers if layer], output="screen",
-                on_exit=Shutdown(reason=f"{node.executable} ended") if node.essential else None)
+def action(node: NodeSpec) -> Node:
+    """A node as a launch action."""
+    return Node(
+        package="worldfm_ros",
+        executable=node.executable,
+        name=node.executable,
+        namespace=node.namespace,
+        parameters=[dict(node.parameters)],
+        output="screen",
+        on_exit=Shutdown(reason=f"{node.executable} ended") if node.essential else None,
+    )

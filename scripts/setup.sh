@@ -163,6 +163,12 @@ generate_tf2_msgs() {
 
 # --------------------------------------------------------------------------------------------------------- all of it
 
+drop_stale_kernels() { # numba looks for changes in a kernel's own file only, not in those that it calls
+    local newest
+    newest=$(grep -lr --include='*.py' numba worldfm_ros | xargs ls -t | head -n 1)
+    find worldfm_ros -name '*.nbi' ! -newer "$newest" -delete
+}
+
 main() {
     local missing
     trap 'echo "setup: step $step_number failed. $advice" >&2' ERR

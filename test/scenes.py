@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame, write_camera, write_poses
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, fuse
@@ -40,7 +41,9 @@ def room_frames(count=12):
 def room_world(count=12, voxel=0.05, name="room", **settings):
     """The room as a world, from `count` exact views."""
     settings = FusionSettings(voxel=voxel, **settings)
-    return fuse(room_frames(count), name, VoxelMeans(voxel), settings, label_names={1: "x wall", 2: "y wall", 3: "floor"})
+    return fuse(
+        room_frames(count), name, VoxelMeans(voxel), settings, label_names={1: "x wall", 2: "y wall", 3: "floor"}
+    )
 
 
 def write_rgbd_folder(folder, frames):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from scenes import CAMERA, color_of, room_world, see_room
+
 from worldfm_ros.anchor_fill import AnchorFill, continue_depth, inpaint
 from worldfm_ros.generator import FrameGenerator, load_generator
 from worldfm_ros.geometry import Pose
@@ -66,8 +67,12 @@ def test_the_reference_does_not_paint_what_it_sees_in_front():
     keyframe = Keyframe(0, rgb, depth, frame.intrinsics, frame.T_world_camera)
     coverage = np.ones((60, 80), bool)
     coverage[15:45, 25:55] = False
-    drawing = AnchorView(np.where(coverage[..., None], frame.rgb, 0).astype(np.uint8), np.where(coverage, frame.depth, 0),
-                         np.zeros((60, 80), np.uint16), coverage)
+    drawing = AnchorView(
+        np.where(coverage[..., None], frame.rgb, 0).astype(np.uint8),
+        np.where(coverage, frame.depth, 0),
+        np.zeros((60, 80), np.uint16),
+        coverage,
+    )
     painted = AnchorFill().paint(drawing, keyframe, frame.T_world_camera, frame.intrinsics)
     assert not np.any(np.all(painted == (255, 0, 255), axis=2))
     ring = ~coverage & (depth == frame.depth)
@@ -109,15 +114,22 @@ generator = load_generator(read_world(sys.argv[1]))
 frames = [generator.generate(view, CAMERA) for view in [VIEWS[1], *VIEWS]]
 print(*(hashlib.sha256(f.rgb.tobytes() + f.depth.tobytes()).hexdigest() for f in frames))
 """
-    runs = {subprocess.run([sys.executable, "-c", code, tmp_path / "w", Path(__file__).parent], check=True, capture_output=True,
-                           text=True).stdout for _ in range(2)}
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "w", Path(__file__).parent],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    }
     assert len(runs) == 1
     first, _, again = runs.pop().split()
     assert first == again
 
 
 def test_an_unknown_model_is_refused(world):
-    with pytest.raises(ValueError, match="there is no model 'dalle'; the models here: anchors"):
+    with pytest.raises(ValueError, match="there is no model 'dalle'.*anchors"):
         load_generator(world, "dalle")
 
 

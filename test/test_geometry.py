@@ -3,10 +3,12 @@
 import math
 
 import cv2
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation, Slerp
+
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 
 finite = st.floats(-1e3, 1e3)
@@ -66,7 +68,9 @@ def test_bad_quaternions_are_refused(quaternion):
 
 
 def test_nearly_unit_quaternions_are_normalised():
-    assert np.linalg.norm(Pose.from_quaternion([0, 0, 0], [0, 0, 0, 1.0009]).quaternion) == pytest.approx(1.0, abs=1e-15)
+    assert np.linalg.norm(Pose.from_quaternion([0, 0, 0], [0, 0, 0, 1.0009]).quaternion) == pytest.approx(
+        1.0, abs=1e-15
+    )
 
 
 @pytest.mark.parametrize("matrix", [2 * np.eye(4), np.diag([1, 1, -1, 1.0]), np.eye(3), np.full((4, 4), np.nan)])
@@ -128,8 +132,15 @@ def test_impossible_image_sizes_are_refused(width, height):
         Intrinsics.from_hfov(width, height, 1.0)
 
 
-@pytest.mark.parametrize("K", [[[0, 0, 1], [0, 1, 1], [0, 0, 1]], [[1, 0.5, 1], [0, 1, 1], [0, 0, 1]],
-                               [[math.nan, 0, 1], [0, 1, 1], [0, 0, 1]], [1, 2, 3]])
+@pytest.mark.parametrize(
+    "K",
+    [
+        [[0, 0, 1], [0, 1, 1], [0, 0, 1]],
+        [[1, 0.5, 1], [0, 1, 1], [0, 0, 1]],
+        [[math.nan, 0, 1], [0, 1, 1], [0, 0, 1]],
+        [1, 2, 3],
+    ],
+)
 def test_impossible_camera_matrices_are_refused(K):
     with pytest.raises(ValueError):
         Intrinsics.from_matrix(10, 10, K)

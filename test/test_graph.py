@@ -8,8 +8,10 @@ import types
 
 import numpy as np
 import pytest
+
 from worldfm_ros.cli.sim import command, describe_arguments
-from worldfm_ros.nodes.graph import SimulationArguments, parse_arguments, simulation_graph
+from worldfm_ros.nodes.arguments import SimulationArguments, parse_arguments
+from worldfm_ros.nodes.graph import read_parameters, simulation_graph
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.storage import World, write_world
 
@@ -18,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def world(tmp_path):
-    write_world(World("dot", AnchorMap.from_points(np.zeros((1, 3)), np.zeros((1, 3), np.uint8)), [], 0.1), tmp_path / "w")
+    write_world(
+        World("dot", AnchorMap.from_points(np.zeros((1, 3)), np.zeros((1, 3), np.uint8)), [], 0.1), tmp_path / "w"
+    )
     return tmp_path / "w"
 
 
@@ -28,23 +32,26 @@ def test_arguments_are_typed():
     assert isinstance(arguments.rate, float) and given == {"width", "rate", "record", "bag", "namespace"}
 
 
-@pytest.mark.parametrize("word, message", [
-    ("widht:=3", "there is no argument 'widht'; did you mean 'width'?.*world, model, width"),
-    ("zebra:=3", "there is no argument 'zebra'; The arguments"),
-    ("width", "expected name:=value, got 'width'"),
-    ("width:=0", "image width is between 1 and 8192 pixels, got 0"),
-    ("height:=-4", "image height is between 1 and 8192 pixels, got -4"),
-    ("width:=1000000000", "image width is between 1 and 8192 pixels"),
-    ("width:=3.5", "width is a whole number, got '3.5'"),
-    ("hfov:=180", "between 0 and 180 degrees, got 180"),
-    ("rate:=0", "rate is above 0"),
-    ("rate:=nan", "rate is above 0"),
-    ("duration:=-1", "duration is 0"),
-    ("record:=maybe", "record is true or false, got 'maybe'"),
-    ("bag:=b", "add record:=true"),
-    ("trajectory:=/nowhere/poses.txt", "trajectory /nowhere/poses.txt does not exist"),
-    ("params_file:=/nowhere.yaml", "params_file /nowhere.yaml does not exist"),
-])
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("widht:=3", "there is no argument 'widht'; did you mean 'width'?.*world, model, width"),
+        ("zebra:=3", "there is no argument 'zebra'; The arguments"),
+        ("width", "expected name:=value, got 'width'"),
+        ("width:=0", "image width is between 1 and 8192 pixels, got 0"),
+        ("height:=-4", "image height is between 1 and 8192 pixels, got -4"),
+        ("width:=1000000000", "image width is between 1 and 8192 pixels"),
+        ("width:=3.5", "width is a whole number, got '3.5'"),
+        ("hfov:=180", "between 0 and 180 degrees, got 180"),
+        ("rate:=0", "rate is above 0"),
+        ("rate:=nan", "rate is above 0"),
+        ("duration:=-1", "duration is 0"),
+        ("record:=maybe", "record is true or false, got 'maybe'"),
+        ("bag:=b", "add record:=true"),
+        ("trajectory:=/nowhere/poses.txt", "trajectory /nowhere/poses.txt does not exist"),
+        ("params_file:=/nowhere.yaml", "params_file /nowhere.yaml does not exist"),
+    ],
+)
 def test_bad_arguments_say_what_to_do(word, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments([word])
@@ -80,19 +87,51 @@ def test_every_node_exists_and_declares_its_parameters(world):
     arguments, given = parse_arguments([f"world:={world}", "record:=true", "bag:=b", "width:=64", "seed:=3"])
     for node in simulation_graph(arguments, given):
         module = importlib.import_module(node.module)
-        declared = {f.name for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == node.module
-                    and hasattr(cls, "__dataclass_fields__") for f in fields(cls)}
-        assert set(node.defaults) | set(node.explicit) <= declared, node.executable
+        declared = {
+            f.name
+            for cls in vars(module).values()
+            if isinstance(cls, type) and cls.__module__ == node.module and hasattr(cls, "__dataclass_fields__")
+            for f in fields(cls)
+        }
+        assert set(node.parameters) <= declared, node.executable
 
 
-def test_the_command_line_beats_the_params_file(world):
-    arguments, given = parse_arguments([f"world:={world}", "width:=64"])
-    words = command(simulation_graph(arguments, given)[0], "user.yaml")
-    assert words.index("height:=240") < words.index("user.yaml") < words.index("width:=64")
+PARAMETERS = """
+/**: {ros__parameters: {tf_timeout: 0.7, height: 50}}
+/camera/frame_camera: {ros__parameters: {width: 200, qos_overrides: {/camera/image_raw: {publisher: {depth: 5}}}}}
+/**/demo_robot: {ros__parameters: {camera_height: 0.5}}
+/*/viewer: {ros__parameters: {port: 1}}
+viewer: {ros__parameters: {port: 2}}
+"""
+
+
+def test_parameter_files_are_matched_as_ros_does(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text(PARAMETERS)
+    everywhere = {"tf_timeout": 0.7, "height": 50}
+    assert read_parameters(file, "/other/node") == everywhere
+    assert read_parameters(file, "//demo_robot") == everywhere | {"camera_height": 0.5}
+    assert read_parameters(file, "/a/b/demo_robot") == everywhere | {"camera_height": 0.5}
+    assert read_parameters(file, "/viewer") == everywhere | {"port": 2}
+    camera = {"width": 200, "qos_overrides./camera/image_raw.publisher.depth": 5}
+    assert read_parameters(file, "/camera/frame_camera") == everywhere | camera
+    file.write_text("width: 3")
+    with pytest.raises(ValueError, match="is no ROS parameter file"):
+        read_parameters(file, "/viewer")
+
+
+def test_the_command_line_beats_the_params_file_beats_the_defaults(world, tmp_path):
+    (tmp_path / "p.yaml").write_text(PARAMETERS)
+    words = [f"world:={world}", "width:=320", f"params_file:={tmp_path}/p.yaml"]
+    camera = simulation_graph(*parse_arguments(words))[0].parameters
+    assert (camera["width"], camera["height"], camera["rate"], camera["tf_timeout"]) == (320, 50, 10.0, 0.7)
+    assert "width:=320" in command(simulation_graph(*parse_arguments(words))[0])
 
 
 def test_help_lists_every_argument():
-    assert [line.split(":=")[0].strip() for line in describe_arguments().splitlines()] == [f.name for f in fields(SimulationArguments)]
+    assert [line.split(":=")[0].strip() for line in describe_arguments().splitlines()] == [
+        f.name for f in fields(SimulationArguments)
+    ]
 
 
 def recorder(name):
@@ -103,9 +142,12 @@ def recorder(name):
 @pytest.fixture
 def sim_launch(monkeypatch):
     """launch/sim.launch.py over stand-ins for the launch packages, which have no wheels."""
-    for name, members in {"launch": ["LaunchContext", "LaunchDescription"], "launch_ros": [],
-                          "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"],
-                          "launch_ros.actions": ["Node"]}.items():
+    for name, members in {
+        "launch": ["LaunchContext", "LaunchDescription"],
+        "launch_ros": [],
+        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"],
+        "launch_ros.actions": ["Node"],
+    }.items():
         module = types.ModuleType(name)
         vars(module).update({member: recorder(member) for member in members})
         monkeypatch.setitem(sys.modules, name, module)
@@ -119,12 +161,12 @@ def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
     description = sim_launch.generate_launch_description()
     declared = {a.args[0]: a.default_value for a in description.args[0] if type(a).__name__ == "DeclareLaunchArgument"}
     assert declared == {f.name: str(f.default) for f in fields(SimulationArguments)}
-    (tmp_path / "user.yaml").write_text("{}")
+    (tmp_path / "user.yaml").write_text(PARAMETERS)
     chosen = {"world": str(world), "rate": "5.0", "record": "true", "bag": "b", "params_file": f"{tmp_path}/user.yaml"}
     context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=["width:=320"])
     nodes = sim_launch.start(context)
     assert [node.executable for node in nodes] == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
-    defaults, file, explicit = nodes[0].parameters
-    assert file == f"{tmp_path}/user.yaml" and nodes[0].namespace == "camera"
-    assert explicit == {"world": str(world), "rate": 5.0, "width": 320}, "typed on the command line, or not the default"
-    assert "height" in defaults and nodes[2].on_exit is None and nodes[3].on_exit is not None
+    assert nodes[0].namespace == "camera" and nodes[2].on_exit is None and nodes[3].on_exit is not None
+    camera = nodes[0].parameters[0]
+    assert camera["width"] == 320, "typed on the command line, although it is the default"
+    assert (camera["rate"], camera["height"], camera["world"]) == (5.0, 50, str(world))

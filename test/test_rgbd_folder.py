@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from scenes import CAMERA, room_frames, room_poses, write_rgbd_folder
+
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.rgbd_folder import RgbdFolder, read_camera, read_poses, write_camera, write_poses
 from worldfm_ros.world.builders import rgbd
@@ -30,19 +31,22 @@ def test_poses_survive_the_file_to_the_last_bit(tmp_path):
         np.testing.assert_allclose(back[index].quaternion, poses[index].quaternion, atol=1e-15)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", "no poses"),
-    ("# only a comment\n", "no poses"),
-    (f"{GOOD}\n1 0 0 nan 0 0 0 1", r"poses.txt:2: .*three finite numbers"),
-    (f"{GOOD}\n1 0 0 inf 0 0 0 1", r"poses.txt:2: .*three finite numbers"),
-    (f"{GOOD}\n1 0 0 0 0 0 0 nan", r"poses.txt:2: .*length 1"),
-    (f"{GOOD}\n1 0 0 0 0 0 0 1.002", r"poses.txt:2: .*length 1 within 0.001"),
-    (f"3 {GOOD[2:]}\n2 {GOOD[2:]}", r"poses.txt:2: .*rise.*got 2 after 3"),
-    (f"{GOOD}\n{GOOD}", r"poses.txt:2: .*rise.*got 0 after 0"),
-    ("-1 0 0 0 0 0 0 1", r"poses.txt:1: .*rise"),
-    ("0 0 0 0 0 0 1", r"poses.txt:1: expected 7 numbers after the index, got 6"),
-    ("zero 0 0 0 0 0 0 1", r"poses.txt:1: expected 'index tx"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "no poses"),
+        ("# only a comment\n", "no poses"),
+        (f"{GOOD}\n1 0 0 nan 0 0 0 1", r"poses.txt:2: .*three finite numbers"),
+        (f"{GOOD}\n1 0 0 inf 0 0 0 1", r"poses.txt:2: .*three finite numbers"),
+        (f"{GOOD}\n1 0 0 0 0 0 0 nan", r"poses.txt:2: .*length 1"),
+        (f"{GOOD}\n1 0 0 0 0 0 0 1.002", r"poses.txt:2: .*length 1 within 0.001"),
+        (f"3 {GOOD[2:]}\n2 {GOOD[2:]}", r"poses.txt:2: .*rise.*got 2 after 3"),
+        (f"{GOOD}\n{GOOD}", r"poses.txt:2: .*rise.*got 0 after 0"),
+        ("-1 0 0 0 0 0 0 1", r"poses.txt:1: .*rise"),
+        ("0 0 0 0 0 0 1", r"poses.txt:1: expected 7 numbers after the index, got 6"),
+        ("zero 0 0 0 0 0 0 1", r"poses.txt:1: expected 'index tx"),
+    ],
+)
 def test_bad_poses_name_the_line(tmp_path, text, message):
     (tmp_path / "poses.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
@@ -71,19 +75,26 @@ def test_distortion_is_removed(tmp_path):
     """A grid of dots, projected by OpenCV with distortion, comes out where the pinhole camera projects it."""
     camera = Intrinsics(320, 240, 250, 250, 159.5, 119.5)
     D = np.array([-0.25, 0.08, 0.002, -0.001, 0.0])
-    grid = np.stack([*np.meshgrid(np.linspace(-0.3, 0.3, 5), np.linspace(-0.2, 0.2, 4)), np.ones((4, 5))], -1).reshape(-1, 3)
+    grid = np.stack([*np.meshgrid(np.linspace(-0.3, 0.3, 5), np.linspace(-0.2, 0.2, 4)), np.ones((4, 5))], -1).reshape(
+        -1, 3
+    )
     image = np.zeros((240, 320, 3), np.uint8)
     for u, v in cv2.projectPoints(grid, np.zeros(3), np.zeros(3), camera.matrix, D)[0][:, 0]:
         cv2.circle(image, (round(u * 16), round(v * 16)), 3 * 16, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
     frame = room_frames(1)[0]
-    folder = write_rgbd_folder(tmp_path / "scan", [type(frame)(0, image, np.ones((240, 320), np.float32), camera, frame.T_world_camera)])
+    folder = write_rgbd_folder(
+        tmp_path / "scan", [type(frame)(0, image, np.ones((240, 320), np.float32), camera, frame.T_world_camera)]
+    )
     text = (folder / "camera.yaml").read_text().replace("D: [0.0, 0.0, 0.0, 0.0, 0.0]", f"D: {D.tolist()}")
     (folder / "camera.yaml").write_text(text)
     rectified = RgbdFolder(folder)[0].rgb[..., 0].astype(float)
     for u, v in camera.project(grid):
         window = rectified[round(v) - 6 : round(v) + 7, round(u) - 6 : round(u) + 7]
         rows, columns = np.indices(window.shape)
-        found = np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum() + [round(u) - 6, round(v) - 6]
+        found = np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum() + [
+            round(u) - 6,
+            round(v) - 6,
+        ]
         np.testing.assert_allclose(found, [u, v], atol=0.15)
 
 
@@ -145,21 +156,25 @@ def break_no_poses(folder):
     (folder / "poses.txt").unlink()
 
 
-@pytest.mark.parametrize("damage, message", [
-    (break_no_depth, "no depth/ folder"),
-    (break_depth_size, r"depth/000001.png is 40x30, camera.yaml says 80x60"),
-    (break_depth_kind, "one channel of uint16 millimetres"),
-    (break_depth_gone, "depth/000001.png is missing"),
-    (break_rgb_gone, "1 of 3 poses have no image in rgb/, first 000001"),
-    (break_rgb_cut, "000001.png is not a readable image"),
-    (break_rgb_end_missing, r"000001.jpg is not a readable image \(.*truncated"),
-    (break_rgb_size, "000001.png is 40x30"),
-    (break_unposed, "1 images have no line in poses.txt, first 000009"),
-    (break_camera_key, "camera.yaml: expected the keys width, height and K"),
-    (break_camera_focal, "camera.yaml: focal lengths are positive"),
-    (break_camera_model, "distortion_model 'double_sphere'"),
-    (break_no_poses, "is no RGB-D folder: poses.txt is missing"),
-], ids=lambda value: value.__name__ if callable(value) else "")
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (break_no_depth, "no depth/ folder"),
+        (break_depth_size, r"depth/000001.png is 40x30, camera.yaml says 80x60"),
+        (break_depth_kind, "one channel of uint16 millimetres"),
+        (break_depth_gone, "depth/000001.png is missing"),
+        (break_rgb_gone, "1 of 3 poses have no image in rgb/, first 000001"),
+        (break_rgb_cut, "000001.png is not a readable image"),
+        (break_rgb_end_missing, r"000001.jpg is not a readable image \(.*truncated"),
+        (break_rgb_size, "000001.png is 40x30"),
+        (break_unposed, "1 images have no line in poses.txt, first 000009"),
+        (break_camera_key, "camera.yaml: expected the keys width, height and K"),
+        (break_camera_focal, "camera.yaml: focal lengths are positive"),
+        (break_camera_model, "distortion_model 'double_sphere'"),
+        (break_no_poses, "is no RGB-D folder: poses.txt is missing"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
 def test_a_bad_folder_names_the_file(folder, damage, message):
     damage(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):

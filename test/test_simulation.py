@@ -1,7 +1,5 @@
 """End to end: `worldfm sim` in a subprocess, real nodes over real DDS, and the bag read by tools that are not ours."""
 
-from collections import defaultdict
-from dataclasses import dataclass
 import math
 import os
 from pathlib import Path
@@ -14,18 +12,14 @@ import time
 import numpy as np
 import pytest
 from scenes import room_poses, room_world
-from scipy.spatial.transform import Rotation, Slerp
+from simulations import read_bag, simulate, stamp_of, start
+
 from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFolder, read_poses, write_poses
-from worldfm_ros.world.builders import rgbd
-from worldfm_ros.world.builders.fusion import FusionSettings
+from worldfm_ros.rgbd_folder import write_poses
 from worldfm_ros.world.storage import read_world, write_world
 
 pytest.importorskip("rclpy")
-ROOT = Path(__file__).parents[1]
-KITCHEN = ROOT.parent / "shared" / "data" / "redkitchen"
-WORLDFM = [sys.executable, "-m", "worldfm_ros.cli.main", "sim"]
 
 
 @pytest.fixture(scope="module")
@@ -33,80 +27,6 @@ def room(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds") / "room"
     write_world(room_world(24), folder)
     return folder
-
-
-def start(folder, *arguments):
-    return subprocess.Popen([*WORLDFM, "viewer:=false", *arguments], cwd=folder, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)
-
-
-def simulate(folder, *arguments, code=0):
-    """Run to the end; returns what was printed."""
-    process = start(folder, *arguments)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == code, output
-    return output
-
-
-def stamp_of(header):
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
-
-
-@dataclass
-class Bag:
-    """A bag's messages by topic, in recorded order, and its TF as samples (stamp, Pose) by (parent, child)."""
-
-    messages: dict[str, list]
-    transforms: dict[tuple[str, str], list[tuple[int, Pose]]]
-
-    def stamps(self, topic):
-        return [stamp_of(message.header) for message in self.messages[topic]]
-
-    def images(self, topic="/camera/image_raw"):
-        return {stamp_of(m.header): np.reshape(m.data, (m.height, m.width, 3)) for m in self.messages[topic]}
-
-    def known(self, stamps):
-        """The stamps for which the bag has TF: an image may come before the first recorded transform."""
-        moving = [s for s, _ in self.transforms["odom", "base_link"]]
-        return [stamp for stamp in stamps if moving[0] <= stamp <= moving[-1]]
-
-    def camera_pose(self, stamp):
-        """T_map_camera at a stamp, by SciPy, from the recorded /tf and /tf_static."""
-        pose = np.eye(4)
-        for edge in (("map", "odom"), ("odom", "base_link"), ("base_link", "camera_link"), ("camera_link", "camera_optical_frame")):
-            pose = pose @ interpolate(self.transforms[edge], stamp)
-        return pose
-
-
-def interpolate(samples, stamp):
-    if len(samples) == 1:
-        return samples[0][1].matrix
-    stamps = np.array([s for s, _ in samples], dtype=np.int64)
-    i = int(np.clip(np.searchsorted(stamps, stamp), 1, len(stamps) - 1))
-    fraction = float(stamp - stamps[i - 1]) / float(stamps[i] - stamps[i - 1])
-    pair = [samples[i - 1][1], samples[i][1]]
-    matrix = np.eye(4)
-    matrix[:3, :3] = Slerp([0, 1], Rotation.concatenate([p.rotation for p in pair]))(fraction).as_matrix()
-    matrix[:3, 3] = (1 - fraction) * pair[0].translation + fraction * pair[1].translation
-    return matrix
-
-
-def read_bag(path):
-    from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_typestore
-
-    bag = Bag(defaultdict(list), defaultdict(list))
-    with AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
-        for connection, _, data in reader.messages():
-            message = reader.deserialize(data, connection.msgtype)
-            bag.messages[connection.topic].append(message)
-            if connection.topic in ("/tf", "/tf_static"):
-                for stamped in message.transforms:
-                    t, q = stamped.transform.translation, stamped.transform.rotation
-                    edge = stamped.header.frame_id, stamped.child_frame_id
-                    pose = Pose.from_quaternion([t.x, t.y, t.z], [q.x, q.y, q.z, q.w])
-                    bag.transforms[edge].append((stamp_of(stamped.header), pose))
-    return bag
 
 
 def check_images(bag, least):
@@ -173,8 +93,11 @@ def test_the_bag_opens_with_other_peoples_tools(drive):
 
     path, _ = drive
     with open(next(path.glob("*.mcap")), "rb") as stream:
-        decoded = [m for _, channel, _, m in make_reader(stream, decoder_factories=[DecoderFactory()]).iter_decoded_messages()
-                   if channel.topic == "/camera/image_raw"]
+        decoded = [
+            m
+            for _, channel, _, m in make_reader(stream, decoder_factories=[DecoderFactory()]).iter_decoded_messages()
+            if channel.topic == "/camera/image_raw"
+        ]
     assert [stamp_of(m.header) for m in decoded] == read_bag(path).stamps("/camera/image_raw")
     assert decoded[0].encoding == "rgb8" and decoded[0].step == 96 * 3 and len(decoded[0].data) == 96 * 64 * 3
     doctor = subprocess.run([Path(sys.executable).with_name("rosbag-doctor"), path], capture_output=True, text=True)
@@ -184,8 +107,17 @@ def test_the_bag_opens_with_other_peoples_tools(drive):
 def test_a_trajectory_is_played_exactly(room, tmp_path):
     poses = dict(enumerate(room_poses(20)))
     write_poses(poses, tmp_path / "poses.txt")
-    simulate(tmp_path, f"world:={room}", "width:=96", "height:=64", "trajectory:=poses.txt", "rate:=8", "duration:=2.5",
-             "record:=true", "bag:=b2")
+    simulate(
+        tmp_path,
+        f"world:={room}",
+        "width:=96",
+        "height:=64",
+        "trajectory:=poses.txt",
+        "rate:=8",
+        "duration:=2.5",
+        "record:=true",
+        "bag:=b2",
+    )
     bag = read_bag(tmp_path / "b2")
     shown = [bag.camera_pose(stamp) for stamp in bag.known(bag.images())]
     for pose in poses.values():
@@ -197,7 +129,9 @@ def test_a_trajectory_is_played_exactly(room, tmp_path):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_simulation_with_a_whole_bag(room, tmp_path, stop):
-    process = start(tmp_path, f"world:={room}", "width:=64", "height:=48", "record:=true", "bag:=b", "namespace:=front/eye")
+    process = start(
+        tmp_path, f"world:={room}", "width:=64", "height:=48", "record:=true", "bag:=b", "namespace:=front/eye"
+    )
     wait_for_bag(tmp_path / "b", 200_000)
     process.send_signal(stop)
     output, _ = process.communicate(timeout=20)
@@ -234,7 +168,9 @@ def readable(link):
     return True
 
 
-@pytest.mark.skipif(not shutil.which("mount") or os.geteuid() != 0, reason="a small disk is made by mounting one, as root")
+@pytest.mark.skipif(
+    not shutil.which("mount") or os.geteuid() != 0, reason="a small disk is made by mounting one, as root"
+)
 def test_a_full_disk_ends_the_simulation_with_a_readable_bag(room, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -248,65 +184,21 @@ def test_a_full_disk_ends_the_simulation_with_a_readable_bag(room, tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-@pytest.mark.parametrize("argument, message", [
-    ("world:=atlantis", "there is no world folder 'atlantis'"),
-    ("widht:=3", "did you mean 'width'?"),
-    ("model:=dalle", "there is no model 'dalle'"),
-])
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("world:=atlantis", "there is no world folder 'atlantis'"),
+        ("widht:=3", "did you mean 'width'?"),
+        ("model:=dalle", "there is no model 'dalle'"),
+    ],
+)
 def test_bad_input_is_one_line_and_an_exit_code(room, tmp_path, argument, message):
     output = simulate(tmp_path, f"world:={room}", argument, code=2)
     assert message in output and "Traceback" not in output
 
 
-@pytest.mark.skipif(not KITCHEN.is_dir(), reason="needs the redkitchen scan")
-def test_a_real_kitchen_beside_its_photographs(tmp_path):
-    """The scan becomes a world, its poses a trajectory; the published images are held against the photographs.
-
-    The montage (20 x photograph | published image) is left in build/redkitchen.png to look at.
-    """
-    write_world(rgbd.build(KITCHEN, FusionSettings(voxel=0.015)), tmp_path / "kitchen")
-    photographs = RgbdFolder(KITCHEN)
-    poses = {i: pose for i, pose in read_poses(KITCHEN / "poses.txt").items() if i < 100}
-    write_poses(poses, tmp_path / "poses.txt")
-    hfov = math.degrees(photographs.intrinsics.hfov)
-    simulate(tmp_path, "world:=kitchen", "trajectory:=poses.txt", f"hfov:={hfov}", "duration:=10", "record:=true", "bag:=b")
-    bag = read_bag(tmp_path / "b")
-    images = bag.images()
-    shown = {stamp: bag.camera_pose(stamp) for stamp in bag.known(images)}
-    rows, scores = [], {}
-    for index in list(poses)[2::5]:
-        stamp = min(shown, key=lambda s: np.abs(shown[s] - poses[index].matrix).max())
-        assert np.abs(shown[stamp] - poses[index].matrix).max() < 1e-9
-        photograph = photograph_at(photographs[index], hfov)
-        scores[index] = psnr(photograph, images[stamp])
-        rows.append(np.hstack([photograph, images[stamp]]))
-    montage = np.vstack([np.hstack(rows[i : i + 4]) for i in range(0, 20, 4)])
-    (ROOT / "build").mkdir(exist_ok=True)
-    save_png(ROOT / "build" / "redkitchen.png", montage)
-    print({index: round(score, 1) for index, score in scores.items()})
-    assert np.mean(list(scores.values())) > 18 and min(scores.values()) > 14
-
-
-def photograph_at(frame, hfov):
-    """The photograph as the simulated camera would take it: its principal point moved to the image's centre."""
-    import cv2
-
-    camera = Intrinsics.from_hfov(320, 240, math.radians(hfov))
-    maps = np.moveaxis(frame.intrinsics.project(camera.unproject(np.ones((240, 320)))), -1, 0).astype(np.float32)
-    smooth = cv2.GaussianBlur(frame.rgb, (0, 0), 0.7)
-    return cv2.remap(smooth, *maps, cv2.INTER_LINEAR)
-
-
-def psnr(a, b):
-    return 10 * math.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
-
-
-def save_png(path, rgb):
-    import cv2
-
-    cv2.imwrite(str(path), np.ascontiguousarray(rgb[..., ::-1]))
-
-
 def test_the_optical_frame_is_mounted_as_rep_103_says(drive):
     bag = read_bag(drive[0])
-    np.testing.assert_allclose(bag.transforms["camera_link", "camera_optical_frame"][0][1].matrix, T_BODY_OPTICAL.matrix, atol=1e-12)
+    np.testing.assert_allclose(
+        bag.transforms["camera_link", "camera_optical_frame"][0][1].matrix, T_BODY_OPTICAL.matrix, atol=1e-12
+    )

@@ -6,17 +6,18 @@ import subprocess
 import sys
 import time
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 from scenes import HIGH, LOW, color_of, room_frames, room_world, see_room
 from scipy.spatial.transform import Rotation
+
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.anchors import NEAR, AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, choose_keyframes, fuse, trustworthy_depth
 from worldfm_ros.world.builders.tsdf import TsdfSurface
-from worldfm_ros.world.keyframes import select_reference
 from worldfm_ros.world.storage import MANIFEST, World, WorldError, read_manifest, read_world, write_world
 
 SETTINGS = FusionSettings(voxel=0.05)
@@ -28,6 +29,7 @@ def room():
 
 
 # --- anchors
+
 
 def test_inserting_in_parts_is_inserting_at_once():
     rng = np.random.default_rng(0)
@@ -74,6 +76,7 @@ def test_anchors_must_be_finite():
 
 # --- fusion
 
+
 def test_fused_anchors_lie_on_the_surface_and_have_its_colour(room):
     points = np.concatenate([tile.world_points for tile in room.anchors.tiles])
     colors = np.concatenate([tile.colors for tile in room.anchors.tiles]).astype(int)
@@ -117,7 +120,7 @@ def test_flying_pixels_at_depth_edges_are_dropped():
 
 
 def test_noise_of_measured_depth_is_averaged_away():
-    """Depth with noise, and flying specks in front of the walls: the signed distance field has one thin, clean layer."""
+    """Depth with noise, and flying specks in front of the walls: the distance field has one thin, clean layer."""
     rng = np.random.default_rng(0)
     settings = FusionSettings(voxel=0.04, min_views=3)
     offset = np.array([400_000.0, 5_000_000.0, 100.0])  # map coordinates are large
@@ -136,12 +139,16 @@ def test_noise_of_measured_depth_is_averaged_away():
         assert np.abs(colors - color_of(points)).mean() < 8
     clean, raw = distances[TsdfSurface], distances[VoxelMeans]
     assert np.quantile(clean, 0.99) < 0.7 * np.quantile(raw, 0.99) and np.median(clean) < 0.01
-    assert 0.3 < len(clean) / (2 * (4 * 3 + 3 * 2.5 + 4 * 2.5) / 0.04**2) < 1.0, "about one anchor a cell of the walls that were seen"
+    assert 0.3 < len(clean) / (2 * (4 * 3 + 3 * 2.5 + 4 * 2.5) / 0.04**2) < 1.0, (
+        "about one anchor a cell of the walls that were seen"
+    )
 
 
 def test_keyframes_cover_what_all_frames_cover():
-    cells = [(np.array(keys), np.full(len(keys), distance)) for keys, distance in
-             [([1, 2, 3], 1.0), ([1, 2, 3, 4], 1.5), ([1, 2, 3, 4, 5], 9.0), ([5], 8.0)]]
+    cells = [
+        (np.array(keys), np.full(len(keys), distance))
+        for keys, distance in [([1, 2, 3], 1.0), ([1, 2, 3, 4], 1.5), ([1, 2, 3, 4, 5], 9.0), ([5], 8.0)]
+    ]
     assert choose_keyframes(cells, FusionSettings()) == [1, 2]
     assert choose_keyframes(cells, FusionSettings(max_keyframes=1)) == [1]
 
@@ -160,20 +167,8 @@ def test_depth_in_the_wrong_unit_is_explained():
         fuse([wrong], "wrong", VoxelMeans(0.01), FusionSettings(max_depth=1e9))
 
 
-# --- the reference
-
-def test_the_reference_is_the_view_that_shows_most():
-    frames = room_frames(8)
-    world = room_world(8, min_gain=0.0)
-    for frame in frames:
-        chosen = select_reference(world.keyframes, frame.depth, frame.T_world_camera, frame.intrinsics)
-        nearest = min(world.keyframes, key=lambda k: (k.T_world_camera.rotation.inv() * frame.T_world_camera.rotation).magnitude())
-        assert chosen.id == nearest.id
-    nothing = np.zeros_like(frames[0].depth)
-    assert select_reference(world.keyframes, nothing, frames[0].T_world_camera, frames[0].intrinsics) is None
-
-
 # --- the folder
+
 
 def test_a_world_survives_the_disk(room, tmp_path):
     write_world(room, tmp_path / "w")
@@ -245,16 +240,20 @@ def damage_photograph_cut(folder):
     image.write_bytes(image.read_bytes()[:-10])
 
 
-@pytest.mark.parametrize("damage, message", [
-    (damage_missing, "world.yaml is missing; make one with `worldfm world build`"),
-    (damage_newer, "format version 2, this worldfm_ros reads up to 1"),
-    (damage_cut, "world.yaml is damaged"),
-    (damage_cut_early, "world.yaml is damaged"),
-    (damage_no_yaml, "world.yaml is damaged"),
-    (damage_chunk, r"anchors/\w+.safetensors is damaged: .* checksum"),
-    (damage_chunk_gone, r"anchors/\w+.safetensors is damaged: .*No such file"),
-    (damage_photograph_cut, r"keyframes/\w+.png is damaged: .* checksum"),
-], ids=lambda value: value.__name__ if callable(value) else "")
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (damage_missing, "world.yaml is missing; make one with `worldfm world build`"),
+        (damage_newer, "format version 2, this worldfm_ros reads up to 1"),
+        (damage_cut, "world.yaml is damaged"),
+        (damage_cut_early, "world.yaml is damaged"),
+        (damage_no_yaml, "world.yaml is damaged"),
+        (damage_chunk, r"anchors/\w+.safetensors is damaged: .* checksum"),
+        (damage_chunk_gone, r"anchors/\w+.safetensors is damaged: .*No such file"),
+        (damage_photograph_cut, r"keyframes/\w+.png is damaged: .* checksum"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
 def test_a_damaged_world_is_refused_with_the_file_named(room, tmp_path, damage, message):
     write_world(room, tmp_path / "w")
     damage(tmp_path / "w")
@@ -279,7 +278,7 @@ def test_a_foreign_folder_is_not_overwritten(room, tmp_path):
 
 
 def test_a_crash_at_any_instant_leaves_a_whole_world(tmp_path):
-    """A writer that alternates between two worlds is killed again and again; whatever is there must read as one of them."""
+    """A writer that alternates between two worlds is killed again and again; what is there must read as one."""
     code = """
 import sys; sys.path.insert(0, sys.argv[2])
 import numpy as np
@@ -293,8 +292,11 @@ while True:
 """
     counts = set()
     for round_ in range(5):
-        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "w"), os.path.dirname(__file__)],
-                                  stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "w"), os.path.dirname(__file__)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
         assert writer.stdout.readline() == b"ready\n"
         time.sleep(0.05 + 0.037 * round_)
         writer.send_signal(signal.SIGKILL)

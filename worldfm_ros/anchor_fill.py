@@ -1,7 +1,8 @@
 """The frame model without a network: the anchor drawing with its holes filled. The baseline, and the no-network mode.
 
-What no anchor covers is looked up in the reference keyframe: the depth of a hole is continued from its rim, the point there
-is projected into the keyframe, and its colour is taken unless the keyframe shows something nearer. The rest is inpainted.
+What no anchor covers is looked up in the reference keyframe: the depth of a hole is continued from its rim, the point
+there is projected into the keyframe, and its colour is taken unless the keyframe shows something nearer. The rest is
+inpainted.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.keyframes import DEPTH_TOLERANCE, Keyframe
+from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
 INPAINT_RADIUS = 3  # pixels
+DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front of the hole
 
 
 class AnchorFill:
     """A FrameModel of geometry alone."""
 
-    def paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray:
+    def paint(
+        self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics
+    ) -> np.ndarray:
         """(H, W, 3) uint8. A drawing without any anchor stays black: there is nothing to continue."""
         if not drawing.coverage.any():
             return drawing.rgb
@@ -36,15 +40,22 @@ def inpaint(rgb: np.ndarray, holes: np.ndarray) -> np.ndarray:
 
 def continue_depth(drawing: AnchorView) -> np.ndarray:
     """(H, W) float32 metres: the drawn depth, in the holes that of the nearest drawn pixel."""
-    _, nearest = cv2.distanceTransformWithLabels((~drawing.coverage).astype(np.uint8), cv2.DIST_L2, 5,
-                                                 labelType=cv2.DIST_LABEL_PIXEL)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~drawing.coverage).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     depth_of = np.zeros(nearest.max() + 1, np.float32)
     depth_of[nearest[drawing.coverage]] = drawing.depth[drawing.coverage]
     return depth_of[nearest]
 
 
-def reproject(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
-              rgb: np.ndarray, holes: np.ndarray) -> None:
+def reproject(
+    reference: Keyframe,
+    depth: np.ndarray,
+    T_world_camera: Pose,
+    intrinsics: Intrinsics,
+    rgb: np.ndarray,
+    holes: np.ndarray,
+) -> None:
     """Fill what the reference shows of `holes` into `rgb`, given a depth for every pixel; both are changed in place."""
     rows, columns = np.nonzero(holes)
     points = T_world_camera.apply(intrinsics.unproject(depth)[rows, columns])

@@ -1,4 +1,4 @@
-"""A camera pose becomes a picture: draw the anchors, choose a reference, let a frame model paint (paper 2.2, figure 3)."""
+"""A camera pose becomes a picture: draw the anchors, choose a reference, let a frame model paint (paper 2.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from worldfm_ros.anchor_fill import AnchorFill
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.keyframes import Keyframe, select_reference
+from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.reference import ReferenceChooser
 from worldfm_ros.world.renderer import AnchorView, render
 from worldfm_ros.world.storage import World
 
@@ -31,34 +32,42 @@ class Frame:
 
 
 class FrameModel(Protocol):
-    """Paints the view of a target camera: x_tgt from the anchor drawing and the reference with their cameras (paper 2.2)."""
+    """Paints a target camera's view: x_tgt from the anchor drawing, the reference and their cameras (paper 2.2)."""
 
-    def paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray:
+    def paint(
+        self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics
+    ) -> np.ndarray:
         """(H, W, 3) uint8"""
         ...
 
 
 class FrameGenerator:
-    """A world seen through a frame model. Frames are independent: the same pose, camera and world give the same bytes."""
+    """A world seen through a frame model. Frames are independent: same pose, camera and world, same bytes."""
 
     def __init__(self, world: World, model: FrameModel) -> None:
         self.world = world
         self.model = model
+        self._references = ReferenceChooser(world.anchors, world.keyframes)
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Frame:
         """The view of a camera at T_world_camera (optical axes)."""
         # explicit memory: the anchors, drawn from the target pose
         tiles = self.world.anchors.visible(T_world_camera, intrinsics)
         drawing = render(tiles, T_world_camera, intrinsics)
-        # implicit memory: the keyframe that shows most of what is drawn
-        reference = select_reference(self.world.keyframes, drawing.depth, T_world_camera, intrinsics)
+        # implicit memory: the keyframe that shows most of what is seen from there
+        reference = self._references.choose(T_world_camera, intrinsics)
         # the picture
         rgb = self.model.paint(drawing, reference, T_world_camera, intrinsics)
         return Frame(rgb, drawing.depth, drawing.labels, drawing.coverage, reference.id if reference else None)
 
 
 def load_generator(world: World, model: str = "anchors", seed: int = 0) -> FrameGenerator:
-    """A generator over `world` with the frame model of that name. Raises ValueError listing the models there are."""
-    if model != "anchors":
-        raise ValueError(f"there is no model {model!r}; the models here: anchors")
-    return FrameGenerator(world, AnchorFill())
+    """A generator over `world` with the frame model of that name or folder; `seed` is its noise's.
+
+    Raises ValueError listing the models that there are.
+    """
+    if model == "anchors":
+        return FrameGenerator(world, AnchorFill())
+    from worldfm_ros.learned_painter import load_painter  # torch takes seconds to import, and not every camera needs it
+
+    return FrameGenerator(world, load_painter(model, seed))

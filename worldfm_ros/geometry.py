@@ -1,6 +1,6 @@
 """Rigid poses and pinhole cameras.
 
-Everything is float64 numpy, SI units, radians. `T_a_b` maps coordinates in frame b to frame a, so `T_a_c = T_a_b @ T_b_c`.
+Everything is float64 numpy, SI units, radians. `T_a_b` maps coordinates in frame b to frame a: `T_a_c = T_a_b @ T_b_c`.
 World and body axes follow REP-103 (x forward, y left, z up); camera axes are optical (x right, y down, z forward).
 Pixel centres lie at integers: the centre of the top left pixel is (0, 0), the image covers [-0.5, width - 0.5].
 """
@@ -137,8 +137,9 @@ class Intrinsics:
         """Square pixels, centred principal point, `hfov` radians from the left edge of the image to the right one."""
         check_image_size(width, height)
         if not 0.0 < hfov < math.pi:
-            raise ValueError(f"a pinhole camera's horizontal field of view is between 0 and 180 degrees, "
-                             f"got {math.degrees(hfov):g}")
+            raise ValueError(
+                f"a pinhole camera's horizontal field of view is between 0 and 180 degrees, got {math.degrees(hfov):g}"
+            )
         f = width / (2.0 * math.tan(hfov / 2.0))
         return cls(width, height, f, f, (width - 1) / 2.0, (height - 1) / 2.0)
 
@@ -165,8 +166,9 @@ class Intrinsics:
     def resized(self, width: int, height: int) -> Intrinsics:
         """The same view in another number of pixels (edges stay edges, so the half pixel moves too)."""
         sx, sy = width / self.width, height / self.height
-        return Intrinsics(width, height, self.fx * sx, self.fy * sy,
-                          (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5)
+        return Intrinsics(
+            width, height, self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Intrinsics:
         """The camera of image[top:top + height, left:left + width]."""

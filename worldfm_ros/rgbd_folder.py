@@ -1,8 +1,8 @@
 """The RGB-D folder: posed photographs with depth, and the poses file that trajectories share.
 
-    rgb/%06d.jpg    depth/%06d.png (uint16 millimetres, 0 = none; the folder may be absent)
-    poses.txt       index tx ty tz qx qy qz qw     (camera-to-world, optical axes, metres)
-    camera.yaml     width height distortion_model D K       mask.png (optional, 0 = not part of the scene)
+rgb/%06d.jpg    depth/%06d.png (uint16 millimetres, 0 = none; the folder may be absent)
+poses.txt       index tx ty tz qx qy qz qw     (camera-to-world, optical axes, metres)
+camera.yaml     width height distortion_model D K       mask.png (optional, 0 = not part of the scene)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DISTORTION_COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8}
 
 @dataclass(frozen=True, eq=False)
 class RgbdFrame:
-    """A posed view: rgb (H, W, 3) uint8; depth (H, W) float32 metres along z, 0 = none; labels (H, W) uint16 or None."""
+    """A posed view: rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16."""
 
     index: int
     rgb: np.ndarray
@@ -79,8 +79,10 @@ class RgbdFolder(Sequence[RgbdFrame]):
         self.path = Path(path)
         for name in ("rgb", "poses.txt", "camera.yaml"):
             if not (self.path / name).exists():
-                raise FileNotFoundError(f"{self.path} is no RGB-D folder: {name} is missing "
-                                        "(expected rgb/, poses.txt, camera.yaml and usually depth/)")
+                raise FileNotFoundError(
+                    f"{self.path} is no RGB-D folder: {name} is missing "
+                    "(expected rgb/, poses.txt, camera.yaml and usually depth/)"
+                )
         self.poses = read_poses(self.path / "poses.txt")
         self.intrinsics, self.distortion = read_camera(self.path / "camera.yaml")
         self.has_depth = (self.path / "depth").is_dir()
@@ -108,19 +110,24 @@ class RgbdFolder(Sequence[RgbdFrame]):
     def _check_indices(self) -> None:
         missing = [i for i in self.poses if not self._rgb_path(i).exists()]
         if missing:
-            raise FileNotFoundError(f"{self.path}: {len(missing)} of {len(self.poses)} poses have no image in rgb/, "
-                                    f"first {missing[0]:06d}")
+            raise FileNotFoundError(
+                f"{self.path}: {len(missing)} of {len(self.poses)} poses have no image in rgb/, first {missing[0]:06d}"
+            )
         images = {int(p.stem) for p in (self.path / "rgb").iterdir() if p.stem.isdigit()}
         unposed = sorted(images - set(self.poses))
         if unposed:
-            raise ValueError(f"{self.path}: {len(unposed)} images have no line in poses.txt, first {unposed[0]:06d}; "
-                             "add their poses or move the images away")
+            raise ValueError(
+                f"{self.path}: {len(unposed)} images have no line in poses.txt, first {unposed[0]:06d}; "
+                "add their poses or move the images away"
+            )
 
     def _check_size(self, path: Path, image: np.ndarray) -> None:
         expected = (self.intrinsics.height, self.intrinsics.width)
         if image.shape[:2] != expected:
-            raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}, camera.yaml says {expected[1]}x{expected[0]}; "
-                             "depth and colour must be registered to one camera")
+            raise ValueError(
+                f"{path} is {image.shape[1]}x{image.shape[0]}, camera.yaml says {expected[1]}x{expected[0]}; "
+                "depth and colour must be registered to one camera"
+            )
 
     def _read_depth(self, index: int) -> np.ndarray:
         if not self.has_depth:
@@ -151,12 +158,16 @@ def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
     """A camera.yaml as intrinsics and distortion coefficients (OpenCV's order). Raises ValueError naming the field."""
     data = yaml.safe_load(Path(path).read_text())
     if not isinstance(data, dict) or not {"width", "height", "K"} <= set(data):
-        raise ValueError(f"{path}: expected the keys width, height and K (9 numbers, row-major), "
-                         f"got {sorted(data) if isinstance(data, dict) else data!r}")
+        raise ValueError(
+            f"{path}: expected the keys width, height and K (9 numbers, row-major), "
+            f"got {sorted(data) if isinstance(data, dict) else data!r}"
+        )
     model, D = data.get("distortion_model", "plumb_bob"), data.get("D") or []
     if model not in DISTORTION_COEFFICIENTS or len(D) not in (0, 4, DISTORTION_COEFFICIENTS[model]):
-        raise ValueError(f"{path}: distortion_model {model!r} with {len(D)} coefficients is not supported; "
-                         f"use one of {DISTORTION_COEFFICIENTS} or undistort the images first")
+        raise ValueError(
+            f"{path}: distortion_model {model!r} with {len(D)} coefficients is not supported; "
+            f"use one of {DISTORTION_COEFFICIENTS} or undistort the images first"
+        )
     try:
         return Intrinsics.from_matrix(data["width"], data["height"], data["K"]), np.array(D, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -166,7 +177,13 @@ def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
 def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:
     """The inverse of `read_camera` for a camera without distortion."""
     K = [float(value) for value in intrinsics.matrix.ravel()]
-    data = {"width": intrinsics.width, "height": intrinsics.height, "distortion_model": "plumb_bob", "D": [0.0] * 5, "K": K}
+    data = {
+        "width": intrinsics.width,
+        "height": intrinsics.height,
+        "distortion_model": "plumb_bob",
+        "D": [0.0] * 5,
+        "K": K,
+    }
     Path(path).write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None))
 
 

@@ -9,7 +9,7 @@ PACKAGE = "worldfm_ros"
 
 
 def share_directory() -> Path:
-    """The folder that holds launch/, config/ and models/: the checkout that runs, else the ament index, else sys.prefix."""
+    """The folder of launch/, config/ and models/: the checkout that runs, else the ament index, else sys.prefix."""
     checkout = Path(__file__).resolve().parents[1]
     if (checkout / "package.xml").exists():
         return checkout
@@ -26,5 +26,7 @@ def share_directory() -> Path:
 def _installed() -> Path:
     share = Path(sys.prefix) / "share" / PACKAGE
     if not share.is_dir():
-        raise FileNotFoundError(f"{PACKAGE}'s share folder is neither in the ament index nor at {share}; install the package again")
+        raise FileNotFoundError(
+            f"{PACKAGE}'s share folder is neither in the ament index nor at {share}; install the package again"
+        )
     return share

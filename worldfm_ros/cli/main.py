@@ -15,6 +15,9 @@ COMMANDS = {
     "world build rgbd": "world:build_rgbd",
     "world build synthetic": "world:build_synthetic",
     "world info": "world:info",
+    "model list": "model:list_models",
+    "model info": "model:info",
+    "model import": "model:import_checkpoint",
     "bag recover": "bag:recover_bag",
     "bench render": "bench:bench_render",
 }
@@ -45,8 +48,11 @@ def _list_commands(words: list[str]) -> int:
     known = {name: _load(name).__doc__.splitlines()[0] for name in COMMANDS if name.startswith(asked)}
     if not known:
         near = difflib.get_close_matches(asked, COMMANDS, n=1, cutoff=0.4)
-        print(f"error: there is no command {asked!r}; " + (f"did you mean `worldfm {near[0]}`?" if near else "see `worldfm --help`"),
-              file=sys.stderr)
+        print(
+            f"error: there is no command {asked!r}; "
+            + (f"did you mean `worldfm {near[0]}`?" if near else "see `worldfm --help`"),
+            file=sys.stderr,
+        )
         return 2
     print("usage: worldfm COMMAND ...      (worldfm COMMAND --help tells more)\n")
     for name, text in known.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import ctypes
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -16,13 +16,8 @@ from typing import Annotated
 
 import tyro
 
-from worldfm_ros.nodes.graph import (
-    NodeSpec,
-    SimulationArguments,
-    fast_dds_profiles,
-    parse_arguments,
-    simulation_graph,
-)
+from worldfm_ros.nodes.arguments import SimulationArguments, parse_arguments
+from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
 
 STOP_SECONDS = 2.5  # after this a node that does not stop is killed
 SETTLE_SECONDS = 0.3  # when the robot has finished, the camera's last images still reach the recorder
@@ -35,17 +30,21 @@ def describe_arguments() -> str:
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
 
 
-Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME:=VALUE ...", help="as listed above")]
+Words = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME:=VALUE ...", help="as listed above")
+]
 
 
 def simulate(arguments: Words = (), /) -> int:
     settings, given = parse_arguments(arguments)
     if find_spec("rclpy") is None:
-        raise RuntimeError("ROS 2 is not there (rclpy cannot be imported); run `make setup`, or source a ROS 2 installation")
-    return run(simulation_graph(settings, given), settings.params_file)
+        raise RuntimeError(
+            "ROS 2 is not there (rclpy cannot be imported); run `make setup`, or source a ROS 2 installation"
+        )
+    return run(simulation_graph(settings, given))
 
 
-simulate.__doc__ = f"""Run the simulation: camera, robot, recorder, viewer. Takes the launch file's name:=value arguments.
+simulate.__doc__ = f"""Run the simulation: camera, robot, recorder, viewer. Arguments as for the launch file.
 
 It runs until `duration` is over, a node fails, or Ctrl-C; the exit code is 0, or that of the node that failed.
 
@@ -59,7 +58,7 @@ class RunningNode:
     process: subprocess.Popen
 
 
-def run(nodes: Sequence[NodeSpec], params_file: str = "") -> int:
+def run(nodes: Sequence[NodeSpec]) -> int:
     """Start every node, wait until an essential one ends or SIGINT or SIGTERM comes, stop the others.
 
     Returns 0, or the exit code of the first node that failed.
@@ -67,7 +66,7 @@ def run(nodes: Sequence[NodeSpec], params_file: str = "") -> int:
     stop_requests: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stop_requests.append(received))
-    running = [start(node, params_file) for node in nodes]
+    running = [start(node) for node in nodes]
     try:
         while not stop_requests and not any(n.spec.essential and n.process.poll() is not None for n in running):
             time.sleep(0.05)
@@ -82,9 +81,9 @@ def run(nodes: Sequence[NodeSpec], params_file: str = "") -> int:
     return _exit_code(failed[0].process) if failed else 0
 
 
-def start(node: NodeSpec, params_file: str) -> RunningNode:
+def start(node: NodeSpec) -> RunningNode:
     """Start a node in a session of its own, so that Ctrl-C reaches it through `stop`."""
-    process = subprocess.Popen(command(node, params_file), env=environment(), start_new_session=True, preexec_fn=_prepare)
+    process = subprocess.Popen(command(node), env=environment(), start_new_session=True, preexec_fn=_prepare)
     return RunningNode(node, process)
 
 
@@ -115,17 +114,10 @@ def stop(running: Sequence[RunningNode]) -> None:
             node.process.wait()
 
 
-def command(node: NodeSpec, params_file: str = "") -> list[str]:
-    """The node's command line. Later parameters beat earlier ones: defaults, then the params_file, then explicit ones."""
+def command(node: NodeSpec) -> list[str]:
+    """The node's command line."""
     words = [sys.executable, "-m", node.module, "--ros-args", "-r", f"__ns:=/{node.namespace.strip('/')}"]
-    words += _parameters(node.defaults)
-    if params_file:
-        words += ["--params-file", params_file]
-    return words + _parameters(node.explicit)
-
-
-def _parameters(values: Mapping[str, object]) -> list[str]:
-    return [word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    return words + [word for name, value in node.parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
 
 
 def environment() -> dict[str, str]:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 import json
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-from rich.progress import track
 import tyro
 
+from worldfm_ros.progress import Progress
 from worldfm_ros.world.builders import rgbd
-from worldfm_ros.world.builders.demo import build_apartment
+from worldfm_ros.world.builders.demo import build_scene
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import World, read_manifest, write_world
 
 Source = tyro.conf.Positional[Path]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """A progress bar around a loop, on stderr."""
-
-    text: str
-
-    def __call__(self, items):
-        return track(items, self.text, console=Console(stderr=True))
-
-
-def build_rgbd(source: Source, out: Path, settings: tyro.conf.OmitArgPrefixes[FusionSettings] = FusionSettings()) -> None:
+def build_rgbd(
+    source: Source, out: Path, settings: tyro.conf.OmitArgPrefixes[FusionSettings] = FusionSettings()
+) -> None:
     """Build a world from an RGB-D folder (rgb/, depth/, poses.txt, camera.yaml).
 
     Args:
@@ -39,14 +29,15 @@ def build_rgbd(source: Source, out: Path, settings: tyro.conf.OmitArgPrefixes[Fu
     _finish(rgbd.build(source, settings, Progress(f"fusing {source}")), out)
 
 
-def build_synthetic(out: Path, seed: int = 0) -> None:
-    """Build the procedural furnished apartment, with labels: the demo world.
+def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", seed: int = 0) -> None:
+    """Build a procedural scene, with labels; the apartment is the demo world.
 
     Args:
         out: the world folder to write; a world that is there is replaced.
-        seed: another seed, another apartment.
+        source: the family of scenes.
+        seed: another seed, another scene of the family.
     """
-    _finish(build_apartment(seed, Progress("rendering the apartment")), out)
+    _finish(build_scene(source, seed, Progress(f"rendering the {source}")), out)
 
 
 def info(world: Source, json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:

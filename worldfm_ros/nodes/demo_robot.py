@@ -142,7 +142,7 @@ class DemoRobot(Node):
 
     def close(self) -> None:
         """Let the last pose arrive: whoever records needs it for the last image."""
-        self._tf.wait_for_all_acked(Duration(seconds=0.5))
+        self._tf.wait_for_all_acked(Duration(seconds=0.2))
 
     def _publish_static(self, mount: Pose) -> None:
         # map -> odom too: this odometry is exact, so there is never a correction, and nobody has to wait for its stamp
@@ -191,7 +191,7 @@ class DemoRobot(Node):
         if missing and stamp - self._first < PATIENCE:
             return
         if missing:
-            self.get_logger().warning(f"{', '.join(missing)} did not come to listen to /tf; the robot starts all the same")
+            self.get_logger().warning(f"{', '.join(missing)} did not come to listen to /tf; the robot starts anyway")
         self._start = stamp + math.ceil(SETTLE / self._period) * self._period
         self.get_logger().info(f"motion starts at {self._start / SECOND:.9f}")
 

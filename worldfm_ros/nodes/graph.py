@@ -1,6 +1,6 @@
-"""The simulation, described once: its arguments, its nodes and their parameters. Run by `worldfm sim` and by sim.launch.py.
+"""The simulation, described once: its nodes and their parameters. `worldfm sim` and sim.launch.py run it.
 
-Imports no ROS, so that both runners (and --help) can read it.
+Imports no ROS, so that both runners can read it.
 """
 
 from __future__ import annotations
@@ -8,72 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-import difflib
-import math
 from pathlib import Path
+import re
 import shutil
 
-from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import read_poses
+import yaml
+
+from worldfm_ros.nodes.arguments import SimulationArguments
+from worldfm_ros.progress import Progress
 from worldfm_ros.share import share_directory
 from worldfm_ros.world.storage import read_manifest
 
-MAX_RATE = 1000.0
 SHARED_MEMORY = 512 * 2**20  # bytes that a handful of processes with the segment of config/fastdds.xml take
-
-
-def _argument(default, text: str):
-    return field(default=default, metadata={"text": text})
-
-
-@dataclass(frozen=True)
-class SimulationArguments:
-    """The `name:=value` arguments of a simulation. Raises ValueError naming the argument that is wrong."""
-
-    world: str = _argument("apartment", "world folder; 'apartment' is the demo world, built on first use")
-    model: str = _argument("anchors", "frame model; 'anchors' is the point drawing with its holes filled, no network")
-    width: int = _argument(320, "image width, pixels")
-    height: int = _argument(240, "image height, pixels")
-    hfov: float = _argument(70.0, "horizontal field of view, degrees")
-    rate: float = _argument(10.0, "images per second (and poses per second of a trajectory)")
-    duration: float = _argument(0.0, "seconds of motion, then the simulation ends; 0 = until stopped")
-    trajectory: str = _argument("", "poses file that the camera follows; without one the robot drives itself or obeys /cmd_vel")
-    record: bool = _argument(False, "record a bag")
-    bag: str = _argument("", "bag folder to create; default worldfm_<date>_<time>")
-    viewer: bool = _argument(True, "serve the live image on http://localhost:8080")
-    seed: int = _argument(0, "seed of the robot's tour and of the model's noise")
-    namespace: str = _argument("camera", "namespace of the camera's topics")
-    params_file: str = _argument("", "ROS parameter file; arguments given on the command line beat it")
-
-    def __post_init__(self) -> None:
-        Intrinsics.from_hfov(self.width, self.height, math.radians(self.hfov))
-        if not 0.0 < self.rate <= MAX_RATE:
-            raise ValueError(f"rate is above 0 and at most {MAX_RATE:g} Hz, got {self.rate}")
-        if not 0.0 <= self.duration < math.inf:
-            raise ValueError(f"duration is 0 (until stopped) or a number of seconds, got {self.duration}")
-        if self.bag and not self.record:
-            raise ValueError(f"bag:={self.bag} asks for a recording; add record:=true")
-        if self.bag and Path(self.bag).exists():
-            raise ValueError(f"the bag {self.bag} exists and is never overwritten; choose another name or remove it")
-        if self.params_file and not Path(self.params_file).is_file():
-            raise ValueError(f"params_file {self.params_file} does not exist")
-        if self.trajectory:
-            if not Path(self.trajectory).is_file():
-                raise ValueError(f"trajectory {self.trajectory} does not exist; expected a file of lines 'index tx ty tz qx qy qz qw'")
-            read_poses(self.trajectory)
 
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One node. Parameters in `defaults` yield to a params_file, those in `explicit` beat it.
-
-    When an `essential` node ends, the simulation ends.
-    """
+    """One node and its parameters. When an `essential` node ends, the simulation ends."""
 
     executable: str
     namespace: str = ""
-    defaults: Mapping[str, object] = field(default_factory=dict)
-    explicit: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     essential: bool = True
 
     @property
@@ -81,55 +36,35 @@ class NodeSpec:
         return f"worldfm_ros.nodes.{self.executable}"
 
 
-def parse_arguments(words: Sequence[str]) -> tuple[SimulationArguments, frozenset[str]]:
-    """`name:=value` words as arguments, and the names that were given. Raises ValueError for an unknown one."""
-    values = {}
-    for word in words:
-        name, separator, value = word.partition(":=")
-        if not separator:
-            raise ValueError(f"expected name:=value, got {word!r}")
-        values[name] = value
-    return arguments_from_text(values), frozenset(values)
-
-
-def arguments_from_text(values: Mapping[str, str]) -> SimulationArguments:
-    """Arguments from their text. Raises ValueError for an unknown name or a value of the wrong type."""
-    known = {f.name: f for f in fields(SimulationArguments)}
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(f"there is no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ";")
-                             + f" The arguments: {', '.join(known)}")
-    return SimulationArguments(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
-
-
-def _parse(name: str, default: object, text: str) -> object:
-    if isinstance(default, bool):
-        words = {"true": True, "false": False, "1": True, "0": False}
-        if text.lower() not in words:
-            raise ValueError(f"{name} is true or false, got {text!r}")
-        return words[text.lower()]
-    try:
-        return type(default)(text)
-    except ValueError:
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise ValueError(f"{name} is {kind}, got {text!r}") from None
-
-
 def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = frozenset()) -> list[NodeSpec]:
-    """The nodes of a simulation. `given` names the arguments that the user wrote, which beat the params_file."""
+    """The nodes of a simulation. Parameters come from the arguments' defaults, then from the params_file, then from the
+    arguments that the user wrote, which `given` names: what comes later wins.
+    """
     world = world_folder(arguments.world)
     read_manifest(world)
-    bag = arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}"
     values = {f.name: getattr(arguments, f.name) for f in fields(arguments)}
-    values |= {"world": str(world), "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()), "bag": bag}
+    values |= {
+        "world": str(world),
+        "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
+        "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
+    }
 
-    def spec(executable: str, names: Sequence[str], *, namespace: str = "", essential: bool = True, **wiring) -> NodeSpec:
-        return NodeSpec(executable, namespace,
-                        {name: values[name] for name in names if name not in given} | wiring,
-                        {name: values[name] for name in names if name in given}, essential)
+    def spec(
+        executable: str, names: Sequence[str], *, namespace: str = "", essential: bool = True, **wiring
+    ) -> NodeSpec:
+        written = {name: values[name] for name in names if name in given}
+        from_file = (
+            read_parameters(arguments.params_file, f"/{namespace}/{executable}") if arguments.params_file else {}
+        )
+        return NodeSpec(
+            executable, namespace, {name: values[name] for name in names} | wiring | from_file | written, essential
+        )
 
-    nodes = [spec("frame_camera", ("world", "model", "width", "height", "hfov", "rate", "seed"), namespace=arguments.namespace)]
+    nodes = [
+        spec(
+            "frame_camera", ("world", "model", "width", "height", "hfov", "rate", "seed"), namespace=arguments.namespace
+        )
+    ]
     if arguments.record:
         nodes.append(spec("bag_recorder", ("bag",), topics=recorded_topics(arguments.namespace)))
     wait_for = [node.executable for node in nodes]  # the robot holds still until these listen to /tf
@@ -161,8 +96,10 @@ def world_folder(name: str) -> Path:
     if name == "apartment":
         from worldfm_ros.world.builders.demo import demo_world  # compiles a ray caster; only this world needs it
 
-        return demo_world()
-    raise ValueError(f"there is no world folder {name!r}; build one with `worldfm world build`, or use the demo world 'apartment'")
+        return demo_world(Progress("rendering the apartment"))
+    raise ValueError(
+        f"there is no world folder {name!r}; build one with `worldfm world build`, or use the demo world 'apartment'"
+    )
 
 
 def fast_dds_profiles(environment: Mapping[str, str]) -> dict[str, str]:
@@ -182,3 +119,30 @@ def _shared_memory_is_large() -> bool:
         return shutil.disk_usage("/dev/shm").free >= SHARED_MEMORY
     except OSError:
         return False
+
+
+def read_parameters(file: str | Path, node: str) -> dict[str, object]:
+    """What a ROS parameter file says for a node (its full name): keys may be names or hold * (one part) and ** (any).
+
+    Nested parameters come with dotted names. Raises ValueError for a file of another form.
+    """
+    try:
+        content = yaml.safe_load(Path(file).read_text()) or {}
+        blocks = {key: _dotted(block["ros__parameters"]) for key, block in content.items()}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is no ROS parameter file ({error}); expected NODE: {{ros__parameters: {{name: value}}}}"
+        ) from None
+    parameters: dict[str, object] = {}
+    for key, block in blocks.items():
+        pattern = re.escape("/" + key.strip("/")).replace(r"/\*\*", "(/.+)?").replace(r"\*", "[^/]+")
+        if re.fullmatch(pattern, node.replace("//", "/")):
+            parameters |= block
+    return parameters
+
+
+def _dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= _dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

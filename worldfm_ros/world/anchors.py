@@ -17,7 +17,7 @@ FIELDS = {"points": np.float32, "colors": np.uint8, "labels": np.uint16, "radius
 class Anchors:
     """One tile's anchors: structure of arrays, positions relative to `origin` so that float32 is exact far from zero.
 
-    points (N, 3) float32, metres, world axes, relative to origin; colors (N, 3) uint8 RGB; labels (N,) uint16, 0 = none;
+    points (N, 3) float32, metres, relative to origin; colors (N, 3) uint8 RGB; labels (N,) uint16, 0 = none,
     radius (N,) float32, metres: the disc that closes the surface between an anchor and its neighbours (0 = one pixel).
     """
 
@@ -33,8 +33,9 @@ class Anchors:
         for name, shape in {"points": (n, 3), "colors": (n, 3), "labels": (n,), "radius": (n,)}.items():
             array = np.ascontiguousarray(getattr(self, name))
             if array.shape != shape or array.dtype != FIELDS[name]:
-                raise ValueError(f"anchors.{name}: expected {shape} {np.dtype(FIELDS[name])}, "
-                                 f"got {array.shape} {array.dtype}")
+                raise ValueError(
+                    f"anchors.{name}: expected {shape} {np.dtype(FIELDS[name])}, got {array.shape} {array.dtype}"
+                )
             object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
@@ -106,8 +107,12 @@ class AnchorMap:
         for index in np.split(order, starts[1:]) if n else []:
             key = tuple(int(k) for k in keys[index[0]])
             origin = (np.array(key) + 0.5) * TILE
-            self._add(key, Anchors(origin, (points[index] - origin).astype(np.float32),
-                                   colors[index], labels[index], radius[index]))
+            self._add(
+                key,
+                Anchors(
+                    origin, (points[index] - origin).astype(np.float32), colors[index], labels[index], radius[index]
+                ),
+            )
 
     def insert_tile(self, anchors: Anchors) -> None:
         """Add a tile as it was stored."""
@@ -117,16 +122,19 @@ class AnchorMap:
     def _add(self, key: tuple[int, int, int], anchors: Anchors) -> None:
         old = self._tiles.get(key)
         if old is not None:
-            anchors = Anchors(old.origin, *(np.concatenate([getattr(old, f.name), getattr(anchors, f.name)])
-                                            for f in fields(Anchors)[1:]))
+            anchors = Anchors(
+                old.origin,
+                *(np.concatenate([getattr(old, f.name), getattr(anchors, f.name)]) for f in fields(Anchors)[1:]),
+            )
         self._tiles[key] = anchors
         self._bounds[key] = anchors.bounds
 
     def visible(self, T_world_camera: Pose, intrinsics: Intrinsics) -> list[Anchors]:
         """The tiles that the view frustum may touch (conservative), nearest first: what the renderer is handed."""
         K = intrinsics
-        corners = np.array([[(u - K.cx) / K.fx, (v - K.cy) / K.fy, 1.0]
-                            for u in (-0.5, K.width - 0.5) for v in (-0.5, K.height - 0.5)])
+        corners = np.array(
+            [[(u - K.cx) / K.fx, (v - K.cy) / K.fy, 1.0] for u in (-0.5, K.width - 0.5) for v in (-0.5, K.height - 0.5)]
+        )
         left, right, top, bottom = corners[0], corners[3], corners[0], corners[3]
         # inward normals of the frustum's sides, in the camera frame
         normals = np.array([[1, 0, -left[0]], [-1, 0, right[0]], [0, 1, -top[1]], [0, -1, bottom[1]], [0, 0, 1.0]])

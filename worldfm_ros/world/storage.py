@@ -4,8 +4,8 @@
     anchors/<sha256>.safetensors      one tile of anchors each: origin, points, colors, labels, radius
     keyframes/<sha256>.png            photographs (RGB) and depths (uint16 millimetres, 0 = none)
 
-Files are named by the sha256 of their bytes (16 hex digits), written before world.yaml points at them and removed after it
-no longer does: a crash at any instant leaves the old or the new world, and a damaged file is recognised by its name.
+Files are named by the sha256 of their bytes (16 hex digits), written before world.yaml points at them and removed after
+it no longer does: a crash at any instant leaves the old or the new world, and a damaged file is recognised by its name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors, save as save_tensors
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 import yaml
 
 from worldfm_ros.geometry import Intrinsics, Pose
@@ -54,7 +55,9 @@ def write_world(world: World, path: str | Path) -> None:
     for name in (ANCHORS, KEYFRAMES):
         (path / name).mkdir(parents=True, exist_ok=True)
     manifest = _manifest(world, path)
-    _write_atomically(path / MANIFEST, yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=1000).encode())
+    _write_atomically(
+        path / MANIFEST, yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=1000).encode()
+    )
     _remove_unreferenced(path, manifest)
 
 
@@ -66,10 +69,19 @@ def read_world(path: str | Path) -> World:
     for name in manifest["chunks"]:
         anchors.insert_tile(_read_chunk(path / ANCHORS / name))
     if len(anchors) != manifest["anchors"]["count"]:
-        raise _damaged(path / MANIFEST, f"{manifest['anchors']['count']} anchors are announced, {len(anchors)} are there")
+        raise _damaged(
+            path / MANIFEST, f"{manifest['anchors']['count']} anchors are announced, {len(anchors)} are there"
+        )
     keyframes = [_read_keyframe(path / KEYFRAMES, entry) for entry in manifest["views"]]
-    return World(manifest["name"], anchors, keyframes, manifest["anchors"]["spacing"], manifest["labels"],
-                 manifest["frame_id"], manifest["scale"] == "metric")
+    return World(
+        manifest["name"],
+        anchors,
+        keyframes,
+        manifest["anchors"]["spacing"],
+        manifest["labels"],
+        manifest["frame_id"],
+        manifest["scale"] == "metric",
+    )
 
 
 def read_manifest(path: str | Path) -> dict:
@@ -81,8 +93,10 @@ def read_manifest(path: str | Path) -> dict:
         manifest = yaml.safe_load(file.read_text())
         version = manifest["format_version"]
         if version > FORMAT_VERSION:
-            raise WorldError(f"{file} has format version {version}, this worldfm_ros reads up to {FORMAT_VERSION}; "
-                             "update worldfm_ros or build the world again")
+            raise WorldError(
+                f"{file} has format version {version}, this worldfm_ros reads up to {FORMAT_VERSION}; "
+                "update worldfm_ros or build the world again"
+            )
         for kind, listed in (("anchors", "chunks"), ("keyframes", "views")):
             announced, found = manifest[kind]["files"], len(manifest[listed])
             if announced != found:
@@ -104,8 +118,12 @@ def _manifest(world: World, path: Path) -> dict:
         "units": "metre",
         "scale": "metric" if world.metric else "arbitrary",
         "axes": "x forward, y left, z up",
-        "anchors": {"count": len(world.anchors), "files": len(chunks), "spacing": float(world.spacing),
-                    "bounds": None if bounds is None else bounds.tolist()},
+        "anchors": {
+            "count": len(world.anchors),
+            "files": len(chunks),
+            "spacing": float(world.spacing),
+            "bounds": None if bounds is None else bounds.tolist(),
+        },
         "keyframes": {"files": len(views)},
         "labels": {int(label): name for label, name in world.label_names.items()},
         "chunks": chunks,
@@ -143,9 +161,13 @@ def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
     try:
         intrinsics = Intrinsics.from_matrix(*entry["size"], entry["K"])
         pose = Pose.from_quaternion(entry["T_world_camera"][:3], entry["T_world_camera"][3:])
-        rgb, depth = (cv2.imdecode(np.frombuffer(_verified(folder / entry[name]), np.uint8), cv2.IMREAD_UNCHANGED)
-                      for name in ("rgb", "depth"))
-        return Keyframe(entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose)
+        rgb, depth = (
+            cv2.imdecode(np.frombuffer(_verified(folder / entry[name]), np.uint8), cv2.IMREAD_UNCHANGED)
+            for name in ("rgb", "depth")
+        )
+        return Keyframe(
+            entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose
+        )
     except WorldError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -196,7 +218,9 @@ def _remove_unreferenced(path: Path, manifest: dict) -> None:
 
 def _foreign(path: Path) -> list[Path]:
     """What a folder holds beside the remains of an interrupted first write."""
-    return [entry for entry in path.iterdir() if entry.name not in (ANCHORS, KEYFRAMES) and not entry.name.startswith(".")]
+    return [
+        entry for entry in path.iterdir() if entry.name not in (ANCHORS, KEYFRAMES) and not entry.name.startswith(".")
+    ]
 
 
 def _damaged(file: Path, reason: str) -> WorldError:

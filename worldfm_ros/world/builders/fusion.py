@@ -16,7 +16,9 @@ from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.storage import World
 
 KEY_BITS = 21  # a voxel's integer coordinates, packed into one int64: +-10 km at 1 cm around the first camera
-RADIUS = math.sqrt(0.5)  # of an anchor, in spacings: discs on a square grid just close (smaller leaves holes, larger fattens edges)
+RADIUS = math.sqrt(
+    0.5
+)  # of an anchor, in spacings: discs on a square grid just close (smaller leaves holes, larger fattens edges)
 STEEPEST = math.tan(math.radians(80.0))  # surfaces seen more obliquely than this are taken for depth edges
 COVERAGE_CELL = 0.1  # metres; keyframes are chosen by the surface cells of this size that they show
 COVERAGE_RANGE = 2.0  # a cell counts as shown from at most this many times its nearest viewing distance
@@ -27,8 +29,8 @@ class FusionSettings:
     """How frames become a world.
 
     voxel: the distance between anchors, metres. max_depth: farther measurements are left out, metres.
-    edge: a pixel is a flying pixel, and is dropped, when the depth in its 3x3 neighbourhood jumps by more than this fraction
-    beyond what a surface shows that is seen at 80 degrees from its normal.
+    edge: a pixel is a flying pixel, and is dropped, when the depth in its 3x3 neighbourhood jumps by this fraction more
+    than a surface shows that is seen at 80 degrees from its normal.
     min_views: measured surfaces are kept where this many frames agree (at most an eighth of the frames is asked for).
     max_keyframes, min_gain: keyframes are added while one still shows this fraction of the surface that no other shows.
     """
@@ -58,8 +60,14 @@ class Surface(Protocol):
         """The anchors of all that was added."""
 
 
-def fuse(frames: Sequence[RgbdFrame], name: str, surface: Surface, settings: FusionSettings,
-         label_names: dict[int, str] | None = None, track: Callable[[Iterable], Iterable] = iter) -> World:
+def fuse(
+    frames: Sequence[RgbdFrame],
+    name: str,
+    surface: Surface,
+    settings: FusionSettings,
+    label_names: dict[int, str] | None = None,
+    track: Callable[[Iterable], Iterable] = iter,
+) -> World:
     """Fuse posed frames into a metric world, on `surface`. `track` wraps the loop over the frames (a progress bar).
 
     Raises ValueError when no frame has usable depth.
@@ -93,9 +101,9 @@ def trustworthy_depth(frame: RgbdFrame, settings: FusionSettings) -> np.ndarray:
 class VoxelMeans:
     """Anchors as weighted means of the measurements in each voxel: for depth that is exact.
 
-    The weight is 1 / depth^2 (nearer views are sharper); the label is the nearest view's. The radius closes the gap to the
-    neighbours: the larger of the voxel and the pixel spacing of the nearest view decides. Rows wait in a list and are merged
-    by sorting when `merge_at` have gathered.
+    The weight is 1 / depth^2 (nearer views are sharper); the label is the nearest view's. The radius closes the gap to
+    the neighbours: the larger of the voxel and the pixel spacing of the nearest view decides. Rows wait in a list and
+    are merged by sorting when `merge_at` have gathered.
     """
 
     def __init__(self, voxel: float, merge_at: int = 8_000_000) -> None:
@@ -144,8 +152,10 @@ def _cell_keys(index: np.ndarray) -> np.ndarray:
     """One int64 a cell, from its whole coordinates (N, 3). Raises ValueError when they do not fit."""
     index = index.astype(np.int64) + (1 << (KEY_BITS - 1))
     if len(index) and (index.min() < 0 or index.max() >= 1 << KEY_BITS):
-        raise ValueError(f"the scene reaches {1 << (KEY_BITS - 1)} voxels from its first camera; use a larger voxel, "
-                         "and check the depth's unit (millimetres) and the poses (metres)")
+        raise ValueError(
+            f"the scene reaches {1 << (KEY_BITS - 1)} voxels from its first camera; use a larger voxel, "
+            "and check the depth's unit (millimetres) and the poses (metres)"
+        )
     return (index[:, 0] << (2 * KEY_BITS)) | (index[:, 1] << KEY_BITS) | index[:, 2]
 
 
@@ -157,8 +167,13 @@ def _merge(keys, sums, nearest, labels, spacing) -> tuple:
     keys = keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     ends = np.append(starts[1:], len(keys)) - 1
-    return (keys[starts], np.add.reduceat(sums[order], starts), nearest[order][ends], labels[order][ends],
-            np.minimum.reduceat(spacing[order], starts))
+    return (
+        keys[starts],
+        np.add.reduceat(sums[order], starts),
+        nearest[order][ends],
+        labels[order][ends],
+        np.minimum.reduceat(spacing[order], starts),
+    )
 
 
 def _surface_cells(frame: RgbdFrame, depth: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +190,7 @@ def _surface_cells(frame: RgbdFrame, depth: np.ndarray, origin: np.ndarray) -> t
 
 
 def choose_keyframes(cells: Sequence[tuple[np.ndarray, np.ndarray]], settings: FusionSettings) -> list[int]:
-    """Greedy maximum coverage: which views to keep, in time order, given the cells (keys, distances) that each shows."""
+    """Greedy maximum coverage: which views to keep, in order, given the cells (keys, distances) that each shows."""
     universe, place = np.unique(np.concatenate([keys for keys, _ in cells]), return_inverse=True)
     distance = np.full((len(cells), len(universe)), np.inf, np.float32)
     for view, part in enumerate(np.split(place, np.cumsum([len(keys) for keys, _ in cells])[:-1])):

@@ -11,10 +11,13 @@ from worldfm_ros.world.builders.tsdf import TsdfSurface
 from worldfm_ros.world.storage import World
 
 
-def build(folder: str | Path, settings: FusionSettings = FusionSettings(),
-          track: Callable[[Iterable], Iterable] = iter) -> World:
+def build(
+    folder: str | Path, settings: FusionSettings = FusionSettings(), track: Callable[[Iterable], Iterable] = iter
+) -> World:
     """Fuse all frames of an RGB-D folder. Raises ValueError or FileNotFoundError naming the file that is wrong."""
     frames = RgbdFolder(folder)
     if not frames.has_depth:
-        raise FileNotFoundError(f"{frames.path} has no depth/ folder; anchors are measured by depth images (uint16 millimetres)")
+        raise FileNotFoundError(
+            f"{frames.path} has no depth/ folder; anchors are measured by depth images (uint16 millimetres)"
+        )
     return fuse(frames, Path(folder).resolve().name, TsdfSurface(settings), settings, track=track)

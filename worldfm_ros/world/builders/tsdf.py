@@ -27,8 +27,15 @@ class TsdfSurface:
         self._frames = 0
         self._origin: np.ndarray | None = None  # near the first camera: the field is float32
         kinds = (self._core.float32,) * 3
-        self._field = self._t.geometry.VoxelBlockGrid(("tsdf", "weight", "color"), kinds, ((1), (1), (3)), settings.voxel,
-                                                      BLOCK, 20_000, self._core.Device("CPU:0"))
+        self._field = self._t.geometry.VoxelBlockGrid(
+            ("tsdf", "weight", "color"),
+            kinds,
+            ((1), (1), (3)),
+            settings.voxel,
+            BLOCK,
+            20_000,
+            self._core.Device("CPU:0"),
+        )
 
     def add(self, frame: RgbdFrame, depth: np.ndarray) -> None:
         if self._origin is None:

@@ -1,0 +1,98 @@
+"""The `name:=value` arguments of a simulation: names, defaults, meaning, and what is wrong with one. No ROS here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+import difflib
+import math
+from pathlib import Path
+
+from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.rgbd_folder import read_poses
+
+MAX_RATE = 1000.0
+
+
+def _argument(default, text: str):
+    return field(default=default, metadata={"text": text})
+
+
+@dataclass(frozen=True)
+class SimulationArguments:
+    """The `name:=value` arguments of a simulation. Raises ValueError naming the argument that is wrong."""
+
+    world: str = _argument("apartment", "world folder; 'apartment' is the demo world, built on first use")
+    model: str = _argument("anchors", "frame model; 'anchors' is the point drawing with its holes filled, no network")
+    width: int = _argument(320, "image width, pixels")
+    height: int = _argument(240, "image height, pixels")
+    hfov: float = _argument(70.0, "horizontal field of view, degrees")
+    rate: float = _argument(10.0, "images per second (and poses per second of a trajectory)")
+    duration: float = _argument(0.0, "seconds of motion, then the simulation ends; 0 = until stopped")
+    trajectory: str = _argument(
+        "", "poses file that the camera follows; without one the robot drives itself or obeys /cmd_vel"
+    )
+    record: bool = _argument(False, "record a bag")
+    bag: str = _argument("", "bag folder to create; default worldfm_<date>_<time>")
+    viewer: bool = _argument(True, "serve the live image on http://localhost:8080")
+    seed: int = _argument(0, "seed of the robot's tour and of the model's noise")
+    namespace: str = _argument("camera", "namespace of the camera's topics")
+    params_file: str = _argument("", "ROS parameter file; arguments given on the command line beat it")
+
+    def __post_init__(self) -> None:
+        Intrinsics.from_hfov(self.width, self.height, math.radians(self.hfov))
+        if not 0.0 < self.rate <= MAX_RATE:
+            raise ValueError(f"rate is above 0 and at most {MAX_RATE:g} Hz, got {self.rate}")
+        if not 0.0 <= self.duration < math.inf:
+            raise ValueError(f"duration is 0 (until stopped) or a number of seconds, got {self.duration}")
+        if self.bag and not self.record:
+            raise ValueError(f"bag:={self.bag} asks for a recording; add record:=true")
+        if self.bag and Path(self.bag).exists():
+            raise ValueError(f"the bag {self.bag} exists and is never overwritten; choose another name or remove it")
+        if self.params_file and not Path(self.params_file).is_file():
+            raise ValueError(f"params_file {self.params_file} does not exist")
+        if self.trajectory:
+            if not Path(self.trajectory).is_file():
+                raise ValueError(
+                    f"trajectory {self.trajectory} does not exist; "
+                    "expected a file of lines 'index tx ty tz qx qy qz qw'"
+                )
+            read_poses(self.trajectory)
+
+
+def parse_arguments(words: Sequence[str]) -> tuple[SimulationArguments, frozenset[str]]:
+    """`name:=value` words as arguments, and the names that were given. Raises ValueError for an unknown one."""
+    values = {}
+    for word in words:
+        name, separator, value = word.partition(":=")
+        if not separator:
+            raise ValueError(f"expected name:=value, got {word!r}")
+        values[name] = value
+    return arguments_from_text(values), frozenset(values)
+
+
+def arguments_from_text(values: Mapping[str, str]) -> SimulationArguments:
+    """Arguments from their text. Raises ValueError for an unknown name or a value of the wrong type."""
+    known = {f.name: f for f in fields(SimulationArguments)}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"there is no argument {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else ";")
+                + f" The arguments: {', '.join(known)}"
+            )
+    return SimulationArguments(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
+
+
+def _parse(name: str, default: object, text: str) -> object:
+    if isinstance(default, bool):
+        words = {"true": True, "false": False, "1": True, "0": False}
+        if text.lower() not in words:
+            raise ValueError(f"{name} is true or false, got {text!r}")
+        return words[text.lower()]
+    try:
+        return type(default)(text)
+    except ValueError:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise ValueError(f"{name} is {kind}, got {text!r}") from None

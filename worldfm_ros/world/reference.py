@@ -1,0 +1,85 @@
+"""Which keyframe lends its appearance: the one that shows most of what is seen, chosen for a place and a direction.
+
+Were it chosen anew for every pose, neighbouring frames would flip between two keyframes that show about as much, and
+the picture would flicker. Hysteresis cures that, but makes a frame depend on the frames before it. Here all poses of a
+cell (0.25 m, 15 degrees) share the choice made for the middle of the cell: neighbours agree, and the same pose always
+has the same reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+
+import numpy as np
+
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.renderer import render
+from worldfm_ros.world.selection import SelectionSettings, select_by_depth
+
+PLACE = 0.25  # metres, side of a cell
+DIRECTION = math.radians(15.0)  # width of a cell
+PIXELS = 96  # width of the drawing that the choice is made from
+SETTINGS = SelectionSettings(relative_tolerance=0.05)  # measured depth is less exact than the released panoramas'
+Cell = tuple[int, int, int, int, int]
+
+
+class ReferenceChooser:
+    """Chooses among the keyframes of a map, and remembers its choices until the map changes."""
+
+    def __init__(self, anchors: AnchorMap, keyframes: Sequence[Keyframe]) -> None:
+        self._anchors, self._keyframes = anchors, keyframes
+        self._chosen: dict[tuple[Cell, Intrinsics], Keyframe | None] = {}
+        self._map_size = (0, 0)
+
+    def choose(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Keyframe | None:
+        """The reference for a camera; None when no keyframe shows anything that it sees."""
+        if not self._keyframes:
+            return None
+        map_size = (len(self._anchors), len(self._keyframes))
+        if map_size != self._map_size:
+            self._chosen.clear()
+            self._map_size = map_size
+        cell, small = (
+            cell_of(T_world_camera),
+            intrinsics.resized(PIXELS, max(1, PIXELS * intrinsics.height // intrinsics.width)),
+        )
+        if (cell, small) not in self._chosen:
+            self._chosen[cell, small] = self._select(middle_of(cell), small)
+        # the middle of a cell may lie behind a wall or in the void; then the pose itself decides
+        return self._chosen[cell, small] or self._select(T_world_camera, small)
+
+    def _select(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Keyframe | None:
+        drawing = render(self._anchors.visible(T_world_camera, intrinsics), T_world_camera, intrinsics)
+        selection = select_by_depth(self._keyframes, drawing.depth, T_world_camera, intrinsics, SETTINGS)
+        return self._keyframes[selection.index] if selection.score[selection.index] > 0 else None
+
+
+def cell_of(T_world_camera: Pose) -> Cell:
+    """Place (x, y, z) and direction (pitch, yaw) of the optical axis, as numbers of cells. Roll does not count."""
+    x, y, z = np.floor(T_world_camera.translation / PLACE).astype(int).tolist()
+    forward = T_world_camera.rotation.apply([0.0, 0.0, 1.0])
+    pitch = round(math.asin(np.clip(forward[2], -1.0, 1.0)) / DIRECTION)
+    yaw = round(math.atan2(forward[1], forward[0]) / _yaw_step(pitch)) % _yaw_cells(pitch)
+    return x, y, z, pitch, yaw
+
+
+def middle_of(cell: Cell) -> Pose:
+    """T_world_camera, upright, of the middle of a cell."""
+    x, y, z, pitch, yaw = cell
+    elevation, heading = pitch * DIRECTION, yaw * _yaw_step(pitch)
+    forward = [math.cos(heading) * math.cos(elevation), math.sin(heading) * math.cos(elevation), math.sin(elevation)]
+    eye = (np.array([x, y, z]) + 0.5) * PLACE
+    sideways = np.array([math.sin(heading), -math.cos(heading), 0.0])  # the image's right; also straight up and down
+    return Pose.looking_at(eye, eye + forward, up=np.cross(sideways, forward))
+
+
+def _yaw_cells(pitch: int) -> int:
+    """How many cells go round at this pitch: fewer towards the poles."""
+    return max(1, round(math.tau * math.cos(pitch * DIRECTION) / DIRECTION))
+
+
+def _yaw_step(pitch: int) -> float:
+    return math.tau / _yaw_cells(pitch)
