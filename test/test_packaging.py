@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXECUTABLES = {"worldfm", "frame_camera", "demo_robot", "bag_recorder", "viewer"}
-ROSDEP_KEY_OF = {"opencv-python-headless": "opencv", "pyyaml": "yaml", "scikit-image": "skimage"}
+ROSDEP_KEY_OF = {"opencv-python-headless": "opencv", "pyyaml": "yaml", "scikit-image": "skimage", "pillow": "pil"}
 WITHOUT_ROSDEP_KEY = {
     *("diffusers", "open3d", "rosbags", "safetensors", "setuptools", "torch", "tyro"),
     *("mcap", "mcap-ros2-support", "rosbag-doctor"),
@@ -78,7 +78,7 @@ def test_the_wheel_holds_the_package_and_its_shared_files_and_nothing_else(wheel
     assert shared == shared_files()
     assert any(path.endswith(".data/data/share/ament_index/resource_index/packages/worldfm_ros") for path in names)
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "worldfm_ros").rglob("*.py")}
-    assert sources <= names
+    assert sources <= names and "worldfm_ros/nodes/viewer.html" in names
 
 
 def test_the_wheel_and_the_manifest_say_the_same(wheel):

@@ -1,0 +1,188 @@
+"""The frame model with a network: encode the anchor drawing and the reference, sample, decode (paper 2.2, figure 3)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldfm_ros.frame_model.attention import ConditionTokens
+from worldfm_ros.frame_model.camera_encoding import Cameras
+from worldfm_ros.frame_model.checkpoint import MANIFEST, NOISES, LoadedModel, dtype_name, load_model_folder
+from worldfm_ros.frame_model.imaging import crop_to_aspect, resize, to_uint8, to_unit
+from worldfm_ros.frame_model.noise import DrawnSurface
+from worldfm_ros.frame_model.sampling import sample
+from worldfm_ros.frame_model.transformer import Conditions, Modulation
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.share import share_directory
+from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.renderer import AnchorView
+
+REFERENCE_BYTES = 1 << 30  # of keyframes that stay encoded
+
+
+class PaintError(RuntimeError):
+    """A frame that could not be painted; the next one may well be."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A picture (H, W, 3) uint8 with its camera, at a size that the model was made for."""
+
+    rgb: np.ndarray
+    intrinsics: Intrinsics
+    T_world_camera: Pose
+
+
+class LearnedPainter:
+    """A FrameModel that runs a model folder. The same pose, camera, map and seed give the same bytes.
+
+    Whatever size is asked for, the model runs at the one of its own sizes whose aspect is nearest: drawing and K are
+    stretched to it, the reference is cropped to the asked aspect and stretched likewise, and the picture is resampled.
+    Without a reference keyframe the drawing takes its place: it is true as far as it goes, while another picture (a
+    black one, say) would be appearance to copy from.
+    """
+
+    def __init__(self, model: LoadedModel, seed: int = 0) -> None:
+        self.model = model
+        self.noise = NOISES[model.settings.noise](seed)
+        self.references = EncodedReferences(REFERENCE_BYTES)
+        self._modulations: dict[float, Modulation] = {}
+
+    @torch.inference_mode()
+    def paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+              intrinsics: Intrinsics) -> np.ndarray:
+        """(H, W, 3) uint8. Raises PaintError when memory runs out or numbers overflow; the painter stays usable."""
+        try:
+            return self._paint(drawing, reference, T_world_camera, intrinsics)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).splitlines()[0]
+        # not in the except block, where the traceback still holds on to this frame's tensors
+        self.references.clear()
+        torch.cuda.empty_cache()
+        raise PaintError(f"no memory left for a {intrinsics.width}x{intrinsics.height} frame: {reason}; the frame is "
+                         "dropped and kept references are freed; a smaller model or float16 needs less")
+
+    def _paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+               intrinsics: Intrinsics) -> np.ndarray:
+        settings, transformer, codec = self.model.settings, self.model.transformer, self.model.codec
+        height, width = nearest_size(settings.sizes, intrinsics)
+        drawn = Photograph(resize(drawing.rgb, width, height), intrinsics.resized(width, height), T_world_camera)
+        shown = drawn if reference is None else photograph(reference, intrinsics, width, height)
+
+        # what the network is told: cameras, the reference (kept), the drawing
+        latent_hw = (height // codec.downscale, width // codec.downscale)
+        views = transformer.encode_views(self._cameras(drawn, drawn, shown), latent_hw)
+        sizes = (width, height, intrinsics.width, intrinsics.height)
+        encoded = self.references.get(reference, sizes)
+        if encoded is None:
+            encoded = transformer.encode_reference(self._encode(shown), views)
+            self.references.put(reference, sizes, encoded)
+        conditions = transformer.encode_anchor(self._encode(drawn), encoded, views)
+
+        # noise to latent to picture
+        def denoise(x: Tensor, t: float) -> Tensor:
+            prediction = transformer.denoise(x.to(transformer.dtype), self._modulation(t), conditions, views)
+            return prediction[:, :codec.latent_channels]
+
+        surface = DrawnSurface(drawing.depth, intrinsics, T_world_camera)
+        noise = self.noise.draw(2, codec.latent_channels, *latent_hw, surface).to(transformer.device)
+        latent = sample(denoise, noise[:1], noise[1:], settings.steps, settings.t_mid, settings.prediction_type)
+        rgb = codec.decode(latent)
+        if not torch.isfinite(rgb).all():
+            raise PaintError(f"the picture holds numbers that are not finite: {dtype_name(transformer.dtype)} "
+                             "overflowed; use bfloat16 or float32")
+        return resize(to_uint8(rgb), intrinsics.width, intrinsics.height)
+
+    def _encode(self, picture: Photograph) -> Tensor:  # (1, C, h, w)
+        return self.model.codec.encode(to_unit(picture.rgb)).to(self.model.transformer.dtype)
+
+    def _cameras(self, *pictures: Photograph) -> Cameras | None:
+        """Relative to the reference (the last), so that what was encoded of it holds in every frame."""
+        if self.model.transformer.settings.camera_encoding == "none":
+            return None
+        return Cameras.from_poses([p.T_world_camera for p in pictures], [p.intrinsics for p in pictures]).recentred()
+
+    def _modulation(self, t: float) -> Modulation:
+        """What timestep t does to the network, computed once: a sampler uses few timesteps and always the same."""
+        if t not in self._modulations:
+            self._modulations[t] = self.model.transformer.modulation(t)
+        return self._modulations[t]
+
+
+class EncodedReferences:
+    """Keyframes as the network sees them, each encoded once. The least recently used leave beyond `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._kept: OrderedDict[tuple, tuple[Keyframe, Conditions]] = OrderedDict()
+
+    def get(self, keyframe: Keyframe | None, sizes: tuple[int, ...]) -> Conditions | None:
+        """What was put for this very keyframe, brought to these sizes; None if nothing was, or no longer."""
+        kept = None if keyframe is None else self._kept.get((keyframe.id, sizes))
+        if kept is None or kept[0] is not keyframe:  # another map may use the same id
+            return None
+        self._kept.move_to_end((keyframe.id, sizes))
+        return kept[1]
+
+    def put(self, keyframe: Keyframe | None, sizes: tuple[int, ...], conditions: Conditions) -> None:
+        if keyframe is None:
+            return
+        self._kept[keyframe.id, sizes] = (keyframe, conditions)
+        while len(self._kept) > 1 and sum(bytes_of(conditions) for _, conditions in self._kept.values()) > self.limit:
+            self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+
+def bytes_of(conditions: Conditions) -> int:
+    tensors = [conditions.tokens] if isinstance(conditions, ConditionTokens) else conditions.keys_values
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def nearest_size(sizes: tuple[tuple[int, int], ...], intrinsics: Intrinsics) -> tuple[int, int]:
+    """The (height, width) of `sizes` that has the camera's aspect most nearly, then its number of pixels."""
+    def mismatch(size: tuple[int, int]) -> tuple[float, float]:
+        height, width = size
+        aspect = math.log(width / height) - math.log(intrinsics.width / intrinsics.height)
+        area = math.log(width * height) - math.log(intrinsics.width * intrinsics.height)
+        return round(abs(aspect), 6), abs(area)
+    return min(sizes, key=mismatch)
+
+
+def photograph(keyframe: Keyframe, camera: Intrinsics, width: int, height: int) -> Photograph:
+    """The part of a keyframe that has the camera's aspect, at the model's size: stretched just as the drawing is."""
+    rgb, intrinsics = crop_to_aspect(keyframe.rgb, keyframe.intrinsics, camera.width, camera.height)
+    return Photograph(resize(rgb, width, height), intrinsics.resized(width, height), keyframe.T_world_camera)
+
+
+def models_directory() -> Path:
+    """Where the models are that come with the package."""
+    return share_directory() / "models"
+
+
+def installed_models() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(file.parent.name for file in models_directory().glob(f"*/{MANIFEST}"))
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of an installed model, or `name` itself when it is one. Raises ValueError listing the models."""
+    for path in (Path(name), models_directory() / name):
+        if (path / MANIFEST).is_file():
+            return path
+    models = ", ".join(["anchors (no network)", *installed_models()])
+    raise ValueError(f"there is no model {str(name)!r}: it is neither a folder with {MANIFEST} nor one of {models}")
+
+
+def load_painter(name: str | Path, seed: int = 0, device: str | None = None,
+                 dtype: torch.dtype | None = None) -> LearnedPainter:
+    """A painter over an installed model or a model folder, on the GPU if there is one. Raises ValueError."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return LearnedPainter(load_model_folder(find_model(name), device, dtype), seed)
