@@ -3,6 +3,7 @@
 from dataclasses import fields
 import importlib.util
 from pathlib import Path
+import re
 import sys
 import types
 
@@ -110,7 +111,7 @@ def test_parameter_files_are_matched_as_ros_does(tmp_path):
     file.write_text(PARAMETERS)
     everywhere = {"tf_timeout": 0.7, "height": 50}
     assert read_parameters(file, "/other/node") == everywhere
-    assert read_parameters(file, "//demo_robot") == everywhere | {"camera_height": 0.5}
+    assert read_parameters(file, "/demo_robot") == everywhere | {"camera_height": 0.5}
     assert read_parameters(file, "/a/b/demo_robot") == everywhere | {"camera_height": 0.5}
     assert read_parameters(file, "/viewer") == everywhere | {"port": 2}
     camera = {"width": 200, "qos_overrides./camera/image_raw.publisher.depth": 5}
@@ -170,3 +171,21 @@ def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
     camera = nodes[0].parameters[0]
     assert camera["width"] == 320, "typed on the command line, although it is the default"
     assert (camera["rate"], camera["height"], camera["world"]) == (5.0, 50, str(world))
+
+
+def test_the_documentation_lists_every_parameter():
+    pytest.importorskip("rclpy")
+    text = (ROOT / "docs" / "nodes.md").read_text()
+    for name in ("frame_camera", "demo_robot", "bag_recorder", "viewer"):
+        section = text.split(f"## {name}\n")[1].split("\n## ")[0]
+        module = importlib.import_module(f"worldfm_ros.nodes.{name}")
+        (parameters,) = (
+            cls for cls in vars(module).values() if isinstance(cls, type) and cls.__name__.endswith("Parameters")
+        )
+        for f in fields(parameters):
+            assert f"| `{f.name}` |" in section and f.metadata["text"] in section, f"docs/nodes.md: {name} {f.name}"
+
+
+def test_the_readme_lists_every_argument():
+    table = (ROOT / "README.md").read_text().split("## Arguments")[1].split("## ")[0]
+    assert {f.name for f in fields(SimulationArguments)} <= set(re.findall(r"`(\w+)`", table))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import ctypes
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from worldfm_ros.nodes.arguments import SimulationArguments, parse_arguments
 from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
 
 STOP_SECONDS = 2.5  # after this a node that does not stop is killed
-SETTLE_SECONDS = 0.3  # when the robot has finished, the camera's last images still reach the recorder
+SETTLE_SECONDS = 0.3  # in which what the others published last reaches the nodes that listen
 
 
 def describe_arguments() -> str:
@@ -70,9 +70,6 @@ def run(nodes: Sequence[NodeSpec]) -> int:
     try:
         while not stop_requests and not any(n.spec.essential and n.process.poll() is not None for n in running):
             time.sleep(0.05)
-        ended = [n for n in running if n.spec.essential and n.process.poll() is not None]
-        if ended and all(n.process.returncode == 0 for n in ended):
-            time.sleep(SETTLE_SECONDS)
     finally:
         stop(running)
     failed = [n for n in running if n.spec.essential and n.process.returncode != 0]
@@ -100,11 +97,11 @@ def _exit_code(process: subprocess.Popen) -> int:
 
 
 def stop(running: Sequence[RunningNode]) -> None:
-    """SIGINT to every node; SIGKILL to those that are still there after STOP_SECONDS."""
-    for node in running:
-        if node.process.poll() is None:
-            node.process.send_signal(signal.SIGINT)
+    """SIGINT to every node, to those that only listen a little later; SIGKILL to what is there after STOP_SECONDS."""
     deadline = time.monotonic() + STOP_SECONDS
+    _interrupt(node for node in running if not node.spec.listens)
+    time.sleep(SETTLE_SECONDS)
+    _interrupt(node for node in running if node.spec.listens)
     for node in running:
         try:
             node.process.wait(max(0.0, deadline - time.monotonic()))
@@ -112,6 +109,12 @@ def stop(running: Sequence[RunningNode]) -> None:
             print(f"error: {node.spec.executable} did not stop within {STOP_SECONDS} s; killed", file=sys.stderr)
             node.process.kill()
             node.process.wait()
+
+
+def _interrupt(nodes: Iterable[RunningNode]) -> None:
+    for node in nodes:
+        if node.process.poll() is None:
+            node.process.send_signal(signal.SIGINT)
 
 
 def command(node: NodeSpec) -> list[str]:

@@ -142,7 +142,7 @@ class DemoRobot(Node):
 
     def close(self) -> None:
         """Let the last pose arrive: whoever records needs it for the last image."""
-        self._tf.wait_for_all_acked(Duration(seconds=0.2))
+        self._tf.wait_for_all_acked(Duration(seconds=0.1))
 
     def _publish_static(self, mount: Pose) -> None:
         # map -> odom too: this odometry is exact, so there is never a correction, and nobody has to wait for its stamp

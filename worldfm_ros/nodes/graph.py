@@ -24,12 +24,15 @@ SHARED_MEMORY = 512 * 2**20  # bytes that a handful of processes with the segmen
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One node and its parameters. When an `essential` node ends, the simulation ends."""
+    """One node and its parameters. When an `essential` node ends, the simulation ends; one that only `listens` is
+    stopped after the others.
+    """
 
     executable: str
     namespace: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     essential: bool = True
+    listens: bool = False
 
     @property
     def module(self) -> str:
@@ -49,28 +52,23 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
     }
 
-    def spec(
-        executable: str, names: Sequence[str], *, namespace: str = "", essential: bool = True, **wiring
-    ) -> NodeSpec:
+    def parameters(node: str, names: Sequence[str], **wiring: object) -> dict[str, object]:
+        from_file = read_parameters(arguments.params_file, node) if arguments.params_file else {}
         written = {name: values[name] for name in names if name in given}
-        from_file = (
-            read_parameters(arguments.params_file, f"/{namespace}/{executable}") if arguments.params_file else {}
-        )
-        return NodeSpec(
-            executable, namespace, {name: values[name] for name in names} | wiring | from_file | written, essential
-        )
+        return {name: values[name] for name in names} | wiring | from_file | written
 
-    nodes = [
-        spec(
-            "frame_camera", ("world", "model", "width", "height", "hfov", "rate", "seed"), namespace=arguments.namespace
-        )
-    ]
+    camera = f"/{arguments.namespace}".rstrip("/")
+    names = ("world", "model", "width", "height", "hfov", "rate", "seed")
+    nodes = [NodeSpec("frame_camera", arguments.namespace, parameters(f"{camera}/frame_camera", names))]
     if arguments.record:
-        nodes.append(spec("bag_recorder", ("bag",), topics=recorded_topics(arguments.namespace)))
+        topics = parameters("/bag_recorder", ("bag",), topics=recorded_topics(arguments.namespace))
+        nodes.append(NodeSpec("bag_recorder", parameters=topics, listens=True))
     wait_for = [node.executable for node in nodes]  # the robot holds still until these listen to /tf
     if arguments.viewer:
-        nodes.append(spec("viewer", (), essential=False, image=f"/{arguments.namespace}/image_raw".replace("//", "/")))
-    nodes.append(spec("demo_robot", ("world", "trajectory", "rate", "duration", "seed"), wait_for=wait_for))
+        image = parameters("/viewer", (), image=f"{camera}/image_raw")
+        nodes.append(NodeSpec("viewer", parameters=image, essential=False, listens=True))
+    names = ("world", "trajectory", "rate", "duration", "seed")
+    nodes.append(NodeSpec("demo_robot", parameters=parameters("/demo_robot", names, wait_for=wait_for)))
     return nodes
 
 
@@ -136,7 +134,7 @@ def read_parameters(file: str | Path, node: str) -> dict[str, object]:
     parameters: dict[str, object] = {}
     for key, block in blocks.items():
         pattern = re.escape("/" + key.strip("/")).replace(r"/\*\*", "(/.+)?").replace(r"\*", "[^/]+")
-        if re.fullmatch(pattern, node.replace("//", "/")):
+        if re.fullmatch(pattern, node):
             parameters |= block
     return parameters
 
