@@ -355,7 +355,7 @@ def test_model_commands(released, stored, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(learned_painter, "models_directory", lambda: stored.parent)
     model_commands.list_models()
     assert re.search(r"^anchors .*\ntiny +48x32, 32x32, 2 steps, 0\.04 M parameters$", capsys.readouterr().out, re.M)
-    model_commands.info("tiny", json_=True)
+    model_commands.info("tiny", json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["network"]["hidden_size"] == 32 and facts["autoencoder"] == "AutoencoderTiny"
     assert facts["noise"] == "world"

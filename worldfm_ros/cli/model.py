@@ -6,11 +6,11 @@ The frame model is imported inside the commands: torch takes seconds, and no oth
 from __future__ import annotations
 
 from dataclasses import asdict
-import json
 from pathlib import Path
-from typing import Annotated
 
 import tyro
+
+from worldfm_ros.cli.facts import AsJson, print_facts
 
 
 def list_models() -> None:
@@ -23,19 +23,13 @@ def list_models() -> None:
         print(f"{name:<20} {facts['sizes']}, {facts['steps']} steps, {facts['parameters'] / 1e6:.2f} M parameters")
 
 
-def info(model: tyro.conf.Positional[str], json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+def info(model: tyro.conf.Positional[str], json: AsJson = False) -> None:
     """Say what a model is made of, how it is sampled and where it comes from. Its files are checked on the way.
 
     Args:
         model: the name of an installed model, or a model folder.
-        json_: print JSON.
     """
-    facts = describe(model)
-    if json_:
-        print(json.dumps(facts, indent=2))
-        return
-    for name, value in facts.items():
-        print(f"{name:>20}: {value}")
+    print_facts(describe(model), json)
 
 
 def import_checkpoint(source: tyro.conf.Positional[Path], vae: Path, out: Path, steps: int | None = None) -> None:

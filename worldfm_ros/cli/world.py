@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.progress import Progress
 from worldfm_ros.world.builders import rgbd
 from worldfm_ros.world.builders.demo import build_scene
@@ -40,19 +39,13 @@ def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", 
     _finish(build_scene(source, seed, Progress(f"rendering the {source}")), out)
 
 
-def info(world: Source, json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+def info(world: Source, json: AsJson = False) -> None:
     """Say what a world folder holds.
 
     Args:
         world: the world folder.
-        json_: print JSON.
     """
-    facts = describe(world)
-    if json_:
-        print(json.dumps(facts, indent=2))
-        return
-    for name, value in facts.items():
-        print(f"{name:>12}: {value}")
+    print_facts(describe(world), json)
 
 
 def describe(path: Path) -> dict:
