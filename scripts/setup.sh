@@ -163,9 +163,9 @@ generate_tf2_msgs() {
 
 # --------------------------------------------------------------------------------------------------------- all of it
 
-drop_stale_kernels() { # numba looks for changes in a kernel's own file only, not in those that it calls
+drop_stale_kernels() { # numba looks for changes in a kernel's own file only, not where its callees and constants are
     local newest
-    newest=$(grep -lr --include='*.py' numba worldfm_ros | xargs ls -t | head -n 1)
+    newest=$(find worldfm_ros/world -name '*.py' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
     find worldfm_ros -name '*.nbi' ! -newer "$newest" -delete
 }
 

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame
-from worldfm_ros.world.anchors import NEAR, AnchorMap
+from worldfm_ros.world.anchors import BLOCK, NEAR, TILE, AnchorMap, morton_codes
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, choose_keyframes, fuse, trustworthy_depth
 from worldfm_ros.world.builders.tsdf import TsdfSurface
 from worldfm_ros.world.storage import MANIFEST, World, WorldError, read_manifest, read_world, write_world
@@ -39,9 +39,41 @@ def test_inserting_in_parts_is_inserting_at_once():
     for part in np.array_split(np.arange(5000), 7):
         parts.insert(points[part], colors[part], radius=0.01)
     for a, b in zip(whole.tiles, parts.tiles, strict=True):
-        order = [np.lexsort(tile.world_points.T) for tile in (a, b)]
-        np.testing.assert_array_equal(a.world_points[order[0]], b.world_points[order[1]])
-        np.testing.assert_array_equal(a.colors[order[0]], b.colors[order[1]])
+        for name in ("origin", "points", "colors", "labels", "radius", "blocks"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_blocks_are_tight_bounds_of_consecutive_anchors():
+    rng = np.random.default_rng(1)
+    n = 20 * BLOCK + 3
+    tile = AnchorMap.from_points(
+        rng.uniform(0, TILE, (n, 3)), np.zeros((n, 3), np.uint8), radius=rng.uniform(0, 0.1, n)
+    ).tiles[0]
+    assert len(tile.blocks) == 21
+    for k, box in enumerate(tile.blocks):
+        members = slice(k * BLOCK, (k + 1) * BLOCK)
+        np.testing.assert_array_equal(np.abs(tile.points[members] - box[:3]).max(0), box[3:6])
+        assert tile.radius[members].max() == box[6]
+    assert np.prod(2 * tile.blocks[:, 3:6], axis=1).sum() < 4 * TILE**3, "blocks overlap little"
+
+
+def test_a_stored_tile_keeps_its_order_until_anchors_are_added():
+    rng = np.random.default_rng(2)
+    points, colors = rng.uniform(0, TILE, (1000, 3)), rng.integers(0, 256, (1000, 3), np.uint8)
+    tile = AnchorMap.from_points(points[:600], colors[:600]).tiles[0].select(rng.permutation(600))
+    stored, both = AnchorMap(), AnchorMap()
+    for anchors in (stored, both):
+        anchors.insert_tile(tile)
+    assert stored.tiles[0] is tile
+    both.insert(points[600:], colors[600:])
+    codes = morton_codes(both.tiles[0].points).astype(int)
+    assert len(codes) == 1000 and np.all(np.diff(codes) >= 0)
+
+
+@pytest.mark.parametrize("radius", [-0.01, np.nan, np.inf])
+def test_a_radius_is_a_length(radius):
+    with pytest.raises(ValueError, match="radius: expected metres >= 0, got 1 of 2"):
+        AnchorMap.from_points(np.zeros((2, 3)), np.zeros((2, 3), np.uint8), radius=[0.1, radius])
 
 
 def test_positions_stay_exact_far_from_the_origin():

@@ -4,10 +4,10 @@ They follow the rule in renderer.py with the same float32 operations in the same
 images are equal. A key packs the splat's depth (float bits; positive floats sort like integers) above the point's
 number: the smallest key wins, whatever the order of drawing. The kernels keep no state and run without the GIL.
 
-Points are taken in blocks that stay in the L1 cache. Most splats touch a few pixels, so each point gets the box of
-pixels around its disc, and points with a box of the same size are drawn together: loops of fixed length and no
-unpredictable branches. Positions come as one flat array, because only a known stride lets the compiler vectorise the
-projection (6 times as fast).
+Points are taken in blocks that stay in the L1 cache; blocks that cannot touch the image are skipped. Most splats touch
+a few pixels, so each point gets the box of pixels around its disc, and points with a box of the same size are drawn
+together: loops of fixed length and no unpredictable branches. Positions come as one flat array, because only a known
+stride lets the compiler vectorise the projection (6 times as fast).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from worldfm_ros.world.anchors import NEAR
+# compiled in, and numba's cache does not notice a change of them: delete __pycache__ after one
+from worldfm_ros.world.anchors import BLOCK, NEAR, TOLERANCE
 
 MAX_SPLAT = 64  # pixels, the largest radius of a splat
 MIN_SQUARED = np.float32(1e-12)  # square pixels; a radius of 0 must not divide by 0
 EMPTY = 0x7F800000 << 32  # the key of an uncovered pixel: depth infinity
 BOX = 4  # pixels; splats of a larger box are drawn one by one
 PAD = BOX - 1  # pixels around the image, so that a box that touches the image needs no clipping
-BLOCK = 512  # points
 PAGE = 4096  # the points of a tile are numbered from a multiple of this, so that a number's page tells its tile
 
 _LARGE = BOX * BOX + 1
@@ -41,17 +41,23 @@ def key_buffer(width: int, height: int) -> np.ndarray:
 
 
 @_kernel
-def draw(keys, P, scale, points, radius, first):
-    """Splat points (3 N,) float32 with radius (N,), numbered from `first`, through P (3, 4) float32 into `keys`."""
+def draw(keys, frustum, P, scale, points, radius, blocks, first):
+    """Splat points (3 N,) float32 with radius (N,), numbered from `first`, through P (3, 4) float32 into `keys`.
+
+    `blocks` are the bounds of each BLOCK points (`Anchors.blocks`), `frustum` is the test for them (`frustum`).
+    """
     height, stride = keys.shape
     width, height = stride - 2 * PAD, height - 2 * PAD
     flat = keys.reshape(-1)
+    planes, terms = _planes(frustum, P)
     block = np.empty((_ROWS, BLOCK), np.float32)
     corner = np.empty(BLOCK, np.int64)
     groups = np.empty((_LARGE + 1, BLOCK), np.uint32)
     counts = np.empty(_LARGE + 1, np.uint32)
     depths = np.empty((BOX * BOX, BLOCK), np.float32)
     for start in range(0, len(radius), BLOCK):
+        if _outside(blocks[start // BLOCK], frustum, planes, terms):
+            continue
         n = min(BLOCK, len(radius) - start)
         _project(block, P, scale, points[3 * start:], radius[start:], n, width, height)
         if not _group(block, n, stride, corner, groups, counts):
@@ -60,6 +66,33 @@ def draw(keys, P, scale, points, radius, first):
         for k in range(counts[_LARGE]):
             m = groups[_LARGE, k]
             _draw_disc(flat, stride, width, height, block[:, m], first + start + np.int64(m))
+
+
+@_kernel
+def _planes(frustum, P):
+    """The frustum's planes (5, 4) in tile coordinates, and the sums of the sizes of the terms that make them up."""
+    planes, terms = np.zeros((len(frustum), 4)), np.zeros((len(frustum), 4))
+    for k in range(len(frustum)):
+        for row in range(3):
+            for column in range(4):
+                term = frustum[k, row] * P[row, column]
+                planes[k, column] += term
+                terms[k, column] += abs(term)
+    return planes, terms
+
+
+@_kernel
+def _outside(bounds, frustum, planes, terms):
+    """Whether a block lies outside of a plane, even were the points' projections wrong by TOLERANCE of their terms."""
+    for k in range(len(planes)):
+        farthest = planes[k, 3] + frustum[k, 3] * bounds[6]
+        slack = terms[k, 3]
+        for axis in range(3):
+            farthest += planes[k, axis] * bounds[axis] + abs(planes[k, axis]) * bounds[axis + 3]
+            slack += terms[k, axis] * (abs(bounds[axis]) + bounds[axis + 3])
+        if farthest + TOLERANCE * slack < frustum[k, 4]:
+            return True
+    return False
 
 
 @_kernel

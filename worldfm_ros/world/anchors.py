@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
+import math
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
 
 TILE = 4.0  # metres; the map is cut into cubes of this side, which are culled and stored one by one
+CELLS = 32  # along each side of a tile (0.125 m); the anchors of a tile are kept in Morton order of these cells
+BLOCK = 512  # consecutive anchors of a tile that the renderer culls and draws together
 NEAR = 0.05  # metres; nothing nearer than this to the camera is drawn
+TOLERANCE = 1e-6  # of the terms of a culling test; the renderer's float32 projection is off by less
 FIELDS = {"points": np.float32, "colors": np.uint8, "labels": np.uint16, "radius": np.float32}
 
 
@@ -37,6 +42,11 @@ class Anchors:
                     f"anchors.{name}: expected {shape} {np.dtype(FIELDS[name])}, got {array.shape} {array.dtype}"
                 )
             object.__setattr__(self, name, array)
+        bad = ~((self.radius >= 0) & (self.radius < np.inf))
+        if bad.any():
+            raise ValueError(
+                f"anchors.radius: expected metres >= 0, got {bad.sum()} of {n} that are negative or not finite"
+            )
 
     def __len__(self) -> int:
         return len(self.points)
@@ -52,17 +62,25 @@ class Anchors:
         r = self.radius[:, None]
         return np.stack([(self.points - r).min(0), (self.points + r).max(0)]) + self.origin
 
+    @cached_property
+    def blocks(self) -> np.ndarray:
+        """(ceil(N / BLOCK), 7) float64: for each BLOCK consecutive anchors the box of their centres and their largest
+        radius. Columns: middle of the box, half of its size, radius; metres, relative to origin."""
+        starts = np.arange(0, len(self), BLOCK)
+        low, high = (f.reduceat(self.points, starts).astype(np.float64) for f in (np.minimum, np.maximum))
+        return np.column_stack([(low + high) / 2, (high - low) / 2, np.maximum.reduceat(self.radius, starts)])
+
     def select(self, index) -> Anchors:
         """The anchors at `index` (a mask, slice or index array)."""
         return Anchors(self.origin, *(getattr(self, name)[index] for name in FIELDS))
 
 
 class AnchorMap:
-    """All anchors of a world, in tiles. It changes only through `insert`."""
+    """All anchors of a world, in tiles. It changes only through `insert` and `insert_tile`."""
 
     def __init__(self) -> None:
         self._tiles: dict[tuple[int, int, int], Anchors] = {}
-        self._bounds: dict[tuple[int, int, int], np.ndarray] = {}
+        self._boxes: np.ndarray | None = None  # of `tiles`, made when first needed
 
     @classmethod
     def from_points(cls, points, colors, labels=None, radius=0.0) -> AnchorMap:
@@ -82,16 +100,17 @@ class AnchorMap:
     @property
     def bounds(self) -> np.ndarray | None:
         """(2, 3) lowest and highest corner, metres, world; None for an empty map."""
-        if not self._bounds:
+        if not self._tiles:
             return None
-        corners = np.array(list(self._bounds.values()))
+        corners = np.array([tile.bounds for tile in self.tiles])
         return np.stack([corners[:, 0].min(0), corners[:, 1].max(0)])
 
     def insert(self, points, colors, labels=None, radius=0.0) -> None:
         """Add anchors: world points (N, 3) metres, RGB (N, 3) uint8, labels (N,), radius (N,) or one number.
 
-        Within a tile, anchors are kept in scan order of 0.25 m cells: neighbours in space are neighbours in memory.
-        Raises ValueError for points that are not finite.
+        Within a tile, anchors are kept in Morton order of 0.125 m cells: neighbours in memory are neighbours in space,
+        so a block of them is small. In a cell they keep the order in which they came. Inserting in parts gives the same
+        map as inserting at once. Raises ValueError for points that are not finite and for radii that are no lengths.
         """
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
         if not np.isfinite(points).all():
@@ -101,23 +120,21 @@ class AnchorMap:
         labels = np.zeros(n, np.uint16) if labels is None else np.asarray(labels).astype(np.uint16)
         radius = np.broadcast_to(np.asarray(radius, np.float32), (n,))
         keys = np.floor(points / TILE).astype(np.int64)
-        cells = np.floor(points * 4.0).astype(np.int64)
-        order = np.lexsort((*cells.T[::-1], *keys.T[::-1]))
+        order = np.lexsort(keys.T[::-1])
         starts = np.flatnonzero(np.any(np.diff(keys[order], axis=0, prepend=keys[order][:1] - 1), axis=1))
         for index in np.split(order, starts[1:]) if n else []:
             key = tuple(int(k) for k in keys[index[0]])
             origin = (np.array(key) + 0.5) * TILE
-            self._add(
-                key,
-                Anchors(
-                    origin, (points[index] - origin).astype(np.float32), colors[index], labels[index], radius[index]
-                ),
-            )
+            local = (points[index] - origin).astype(np.float32)
+            self._add(key, Anchors(origin, local, colors[index], labels[index], radius[index]))
 
     def insert_tile(self, anchors: Anchors) -> None:
-        """Add a tile as it was stored."""
+        """Add a tile as it was stored; it keeps its order unless the map has anchors there already."""
         key = tuple(int(k) for k in np.floor(anchors.origin / TILE))
-        self._add(key, anchors)
+        if key in self._tiles:
+            self._add(key, anchors)
+        elif len(anchors):
+            self._tiles[key], self._boxes = anchors, None
 
     def _add(self, key: tuple[int, int, int], anchors: Anchors) -> None:
         old = self._tiles.get(key)
@@ -126,25 +143,54 @@ class AnchorMap:
                 old.origin,
                 *(np.concatenate([getattr(old, f.name), getattr(anchors, f.name)]) for f in fields(Anchors)[1:]),
             )
-        self._tiles[key] = anchors
-        self._bounds[key] = anchors.bounds
+        order = np.argsort(morton_codes(anchors.points), kind="stable")
+        self._tiles[key], self._boxes = anchors.select(order), None
 
     def visible(self, T_world_camera: Pose, intrinsics: Intrinsics) -> list[Anchors]:
         """The tiles that the view frustum may touch (conservative), nearest first: what the renderer is handed."""
-        K = intrinsics
-        corners = np.array(
-            [[(u - K.cx) / K.fx, (v - K.cy) / K.fy, 1.0] for u in (-0.5, K.width - 0.5) for v in (-0.5, K.height - 0.5)]
-        )
-        left, right, top, bottom = corners[0], corners[3], corners[0], corners[3]
-        # inward normals of the frustum's sides, in the camera frame
-        normals = np.array([[1, 0, -left[0]], [-1, 0, right[0]], [0, 1, -top[1]], [0, -1, bottom[1]], [0, 0, 1.0]])
-        normals_world = T_world_camera.rotation.apply(normals)
-        offset = np.array([0, 0, 0, 0, NEAR])
-        seen = []
-        for key in sorted(self._tiles):
-            low, high = self._bounds[key] - T_world_camera.translation
-            farthest = np.where(normals_world > 0, high, low)  # the corner farthest along each normal
-            if np.all(np.sum(farthest * normals_world, axis=1) >= offset):
-                distance = np.linalg.norm(np.maximum(0, np.maximum(low, -high)))
-                seen.append((distance, key))
-        return [self._tiles[key] for _, key in sorted(seen)]
+        tiles = self.tiles
+        if self._boxes is None:
+            self._boxes = np.array([tile_box(tile) for tile in tiles]).reshape(-1, 7)
+        middle, half, radius = self._boxes[:, :3] - T_world_camera.translation, self._boxes[:, 3:6], self._boxes[:, 6:]
+        KR = intrinsics.matrix @ T_world_camera.rotation.as_matrix().T
+        planes = frustum(intrinsics)
+        normals = planes[:, :3] @ KR
+        slack = (np.abs(middle) + half) @ (np.abs(planes[:, :3]) @ np.abs(KR)).T * TOLERANCE
+        farthest = middle @ normals.T + half @ np.abs(normals).T + radius * planes[:, 3]  # along each inward normal
+        seen = np.flatnonzero(~np.any(farthest + slack < planes[:, 4], axis=1))
+        distance = np.linalg.norm(np.maximum(0, np.abs(middle) - half), axis=1)
+        return [tiles[k] for k in seen[np.argsort(distance[seen], kind="stable")]]
+
+
+def morton_codes(points: np.ndarray) -> np.ndarray:
+    """The place (N,) uint16 of each tile-relative point (N, 3) along the Morton curve through the tile's cells."""
+    cells = np.clip(np.floor(points * (CELLS / TILE)) + CELLS // 2, 0, CELLS - 1).astype(np.uint16)
+    codes = np.zeros(len(points), np.uint16)
+    for bit in range(CELLS.bit_length() - 1):
+        for axis in range(3):
+            codes |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
+    return codes
+
+
+def tile_box(tile: Anchors) -> np.ndarray:
+    """(7,) float64: like a row of `Anchors.blocks`, for the whole tile, in world coordinates."""
+    blocks = tile.blocks
+    low, high = (blocks[:, :3] - blocks[:, 3:6]).min(0), (blocks[:, :3] + blocks[:, 3:6]).max(0)
+    return np.concatenate([(low + high) / 2 + tile.origin, (high - low) / 2, [blocks[:, 6].max()]])
+
+
+def frustum(intrinsics: Intrinsics) -> np.ndarray:
+    """The culling test: (5, 5) float64, a row (a, b, c, reach, least) for each plane of the view frustum.
+
+    A splat that projects to (u z, v z, z) may touch the image only if a u z + b v z + c z + reach radius >= least for
+    all rows: it covers the pixels within sqrt(fx fy) radius / z of (u, v) and the nearest one. That one is within half
+    a pixel; the 0.01 more is for the float32 rounding of u and v.
+    """
+    reach = math.sqrt(intrinsics.fx * intrinsics.fy) * (1 + TOLERANCE)
+    return np.array([
+        [1, 0, 0.51, reach, 0],
+        [-1, 0, intrinsics.width - 0.49, reach, 0],
+        [0, 1, 0.51, reach, 0],
+        [0, -1, intrinsics.height - 0.49, reach, 0],
+        [0, 0, 1, 0, NEAR],
+    ])  # fmt: skip

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 import math
 import os
 
@@ -31,10 +32,10 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world import _splat
 from worldfm_ros.world._splat import EMPTY, MAX_SPLAT, MIN_SQUARED, PAD, PAGE
-from worldfm_ros.world.anchors import NEAR, Anchors
+from worldfm_ros.world.anchors import BLOCK, NEAR, Anchors, frustum
 
 THREADS = min(len(os.sched_getaffinity(0)), 4)  # each has a key buffer of its own, so more of them pay less and less
-CHUNK = 1 << 15  # points drawn at a time by one thread
+CHUNK = 64 * BLOCK  # points drawn at a time by one thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +67,19 @@ class _Source:
     colors: np.ndarray
     labels: np.ndarray
     radius: np.ndarray
+    blocks: np.ndarray
+
+    @property
+    def pages(self) -> int:
+        return -(-len(self.radius) // PAGE)
 
 
 def render(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics,
            threads: int = THREADS) -> AnchorView:
-    """Draw the tiles (`AnchorMap.visible`) for a pinhole camera by the rule above. Releases the GIL and keeps no state.
+    """Draw the tiles (`AnchorMap.visible`) for a pinhole camera by the rule above. Releases the GIL.
 
-    The first call in a process loads the compiled kernels; the very first on a machine compiles them, a few seconds.
+    Nothing but idle threads is kept from one call to the next, and calls may run at the same time. The first call in a
+    process loads the compiled kernels; the very first on a machine compiles them, a few seconds.
     """
     view = AnchorView.empty(intrinsics)
     sources = _sources(tiles, T_world_camera, intrinsics)
@@ -80,15 +87,23 @@ def render(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsic
     threads = max(1, min(threads, len(chunks)))
     rows = np.linspace(0, intrinsics.height, threads + 1).astype(int)
     work = iter(chunks)  # shared: each thread takes the next chunk when it is free
-    with ThreadPoolExecutor(threads) as pool:
-        buffers = _in_parallel(pool, lambda _: _draw(work, intrinsics), range(threads))
-        _in_parallel(pool, lambda k: _paint(buffers, sources, rows[k], rows[k + 1], view), range(threads))
+    buffers = _in_parallel(lambda _: _draw(work, intrinsics), range(threads))
+    _in_parallel(lambda k: _paint(buffers, sources, rows[k], rows[k + 1], view), range(threads))
     return view
 
 
-def _in_parallel(pool: ThreadPoolExecutor, function: Callable, arguments: Sequence) -> list:
-    """The function of each argument; the calling thread takes the first, so a single one starts no thread."""
-    others = [pool.submit(function, argument) for argument in arguments[1:]]
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The process's drawing threads, shared by all calls: to start them for each image would take 0.3 ms."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="render")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def _in_parallel(function: Callable, arguments: Sequence) -> list:
+    """The function of each argument; the calling thread takes the first, so a single one needs no other thread."""
+    others = [_pool().submit(function, argument) for argument in arguments[1:]]
     return [function(arguments[0]), *(other.result() for other in others)]
 
 
@@ -99,11 +114,12 @@ def _sources(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrins
     for tile in filter(len, tiles):
         P = np.empty((3, 4), np.float32)
         P[:, :3], P[:, 3] = KR, KR @ (tile.origin - T_world_camera.translation)
-        arrays = [array.view() for array in (tile.points.reshape(-1), tile.colors, tile.labels, tile.radius)]
+        arrays = [array.view() for array in (tile.points.reshape(-1), tile.colors, tile.labels, tile.radius,
+                                             tile.blocks)]
         for array in arrays:
             array.flags.writeable = False  # memory-mapped tiles are: with all alike, numba compiles one variant
         sources.append(_Source(P, first, *arrays))
-        first += _pages(sources[-1]) * PAGE
+        first += sources[-1].pages * PAGE
     assert first < 2**32, "a packed key numbers points with 32 bits"
     return sources
 
@@ -116,10 +132,11 @@ def _focal(intrinsics: Intrinsics) -> np.float32:
 def _draw(work: Iterator[tuple[_Source, int]], intrinsics: Intrinsics) -> np.ndarray:
     """One thread's share: a buffer of keys with the chunks it took."""
     keys = _splat.key_buffer(intrinsics.width, intrinsics.height)
+    planes, focal = frustum(intrinsics), _focal(intrinsics)
     for source, start in work:
-        chunk = slice(start, start + CHUNK)
-        points = source.points[3 * start:3 * (start + CHUNK)]
-        _splat.draw(keys, source.P, _focal(intrinsics), points, source.radius[chunk], source.first + start)
+        stop = start + CHUNK
+        _splat.draw(keys, planes, source.P, focal, source.points[3 * start:3 * stop], source.radius[start:stop],
+                    source.blocks[start // BLOCK:stop // BLOCK], source.first + start)
     return keys
 
 
@@ -129,7 +146,7 @@ def _paint(buffers: list[np.ndarray], sources: list[_Source], top: int, bottom: 
     for other in buffers[1:]:
         band = slice(top + PAD, bottom + PAD)
         np.minimum(keys[band], other[band], out=keys[band])
-    tile_of_page = np.repeat(np.arange(len(sources)), [_pages(source) for source in sources])
+    tile_of_page = np.repeat(np.arange(len(sources)), [source.pages for source in sources])
     pixels, numbers, starts = _splat.resolve(keys, top, bottom, tile_of_page, len(sources))
     images = view.rgb.reshape(-1, 3), view.depth.reshape(-1), view.labels.reshape(-1)
     for source, start, stop in zip(sources, starts[:-1], starts[1:], strict=True):
@@ -137,10 +154,6 @@ def _paint(buffers: list[np.ndarray], sources: list[_Source], top: int, bottom: 
             _splat.paint(pixels[start:stop], numbers[start:stop], source.first, source.P, source.points, source.colors,
                          source.labels, *images)
     np.greater(view.depth[top:bottom], 0, out=view.coverage[top:bottom])
-
-
-def _pages(source: _Source) -> int:
-    return -(-len(source.radius) // PAGE)
 
 
 def render_reference(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics) -> AnchorView:
