@@ -27,7 +27,8 @@ def world(tmp_path):
     return tmp_path / "w"
 
 
-def test_arguments_are_typed():
+def test_arguments_are_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     arguments, given = parse_arguments(["width:=640", "rate:=5", "record:=True", "bag:=b1", "namespace:=front/camera"])
     assert (arguments.width, arguments.rate, arguments.record, arguments.namespace) == (640, 5.0, True, "front/camera")
     assert isinstance(arguments.rate, float) and given == {"width", "rate", "record", "bag", "namespace"}
