@@ -19,6 +19,12 @@ from worldfm_ros.world.storage import World, write_world
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """No bag of the developer's lies in the way."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def world(tmp_path):
     write_world(
@@ -27,8 +33,7 @@ def world(tmp_path):
     return tmp_path / "w"
 
 
-def test_arguments_are_typed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_arguments_are_typed():
     arguments, given = parse_arguments(["width:=640", "rate:=5", "record:=True", "bag:=b1", "namespace:=front/camera"])
     assert (arguments.width, arguments.rate, arguments.record, arguments.namespace) == (640, 5.0, True, "front/camera")
     assert isinstance(arguments.rate, float) and given == {"width", "rate", "record", "bag", "namespace"}

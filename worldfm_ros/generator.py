@@ -61,13 +61,14 @@ class FrameGenerator:
         return Frame(rgb, drawing.depth, drawing.labels, drawing.coverage, reference.id if reference else None)
 
 
-def load_generator(world: World, model: str = "anchors", seed: int = 0) -> FrameGenerator:
-    """A generator over `world` with the frame model of that name or folder; `seed` is its noise's.
+def load_generator(world: World, model: str = "anchors", seed: int = 0, preset: str = "exact") -> FrameGenerator:
+    """A generator over `world` with the frame model of that name or folder.
 
-    Raises ValueError listing the models that there are.
+    `seed` is the noise's; `preset` (exact, fast) says whether a network's picture may change for speed. Raises
+    ValueError listing the models that there are.
     """
     if model == "anchors":
         return FrameGenerator(world, AnchorFill())
     from worldfm_ros.learned_painter import load_painter  # torch takes seconds to import, and not every camera needs it
 
-    return FrameGenerator(world, load_painter(model, seed))
+    return FrameGenerator(world, load_painter(model, seed, preset=preset))

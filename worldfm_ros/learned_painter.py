@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from worldfm_ros.frame_model.attention import ConditionTokens
 from worldfm_ros.frame_model.camera_encoding import Cameras
-from worldfm_ros.frame_model.checkpoint import MANIFEST, NOISES, LoadedModel, dtype_name, load_model_folder
+from worldfm_ros.frame_model.checkpoint import MANIFEST, NOISES, LoadedModel, dtype_name
+from worldfm_ros.frame_model.cuda_graphs import Eager, Runner
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize, to_uint8, to_unit
 from worldfm_ros.frame_model.noise import DrawnSurface
+from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_preset, load_model, runner
 from worldfm_ros.frame_model.sampling import sample
-from worldfm_ros.frame_model.transformer import Conditions, Modulation
+from worldfm_ros.frame_model.transformer import Conditions, Modulation, ViewEncoding
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.share import share_directory
 from worldfm_ros.world.keyframes import Keyframe
@@ -46,10 +49,14 @@ class LearnedPainter:
     stretched to it, the reference is cropped to the asked aspect and stretched likewise, and the picture is resampled.
     Without a reference keyframe the drawing takes its place: it is true as far as it goes, while another picture (a
     black one, say) would be appearance to copy from.
+
+    `on_stage` is called with the name of each stage of a frame that has ended.
     """
 
-    def __init__(self, model: LoadedModel, seed: int = 0) -> None:
+    def __init__(self, model: LoadedModel, seed: int = 0, run: Runner | None = None) -> None:
         self.model = model
+        self.run = run or Eager()
+        self.on_stage: Callable[[str], None] = lambda stage: None
         self.noise = NOISES[model.settings.noise](seed)
         self.references = EncodedReferences(REFERENCE_BYTES)
         self._modulations: dict[float, Modulation] = {}
@@ -64,43 +71,67 @@ class LearnedPainter:
             reason = str(error).splitlines()[0]
         # not in the except block, where the traceback still holds on to this frame's tensors
         self.references.clear()
+        self.run.forget()
         torch.cuda.empty_cache()
         raise PaintError(f"no memory left for a {intrinsics.width}x{intrinsics.height} frame: {reason}; the frame is "
-                         "dropped and kept references are freed; a smaller model or float16 needs less")
+                         "dropped and kept references are freed; float16, the preset `fast` or a smaller model "
+                         "needs less")
 
     def _paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
                intrinsics: Intrinsics) -> np.ndarray:
-        settings, transformer, codec = self.model.settings, self.model.transformer, self.model.codec
+        codec, settings = self.model.codec, self.model.settings
         height, width = nearest_size(settings.sizes, intrinsics)
         drawn = Photograph(resize(drawing.rgb, width, height), intrinsics.resized(width, height), T_world_camera)
         shown = drawn if reference is None else photograph(reference, intrinsics, width, height)
 
         # what the network is told: cameras, the reference (kept), the drawing
         latent_hw = (height // codec.downscale, width // codec.downscale)
-        views = transformer.encode_views(self._cameras(drawn, drawn, shown), latent_hw)
-        sizes = (width, height, intrinsics.width, intrinsics.height)
-        encoded = self.references.get(reference, sizes)
-        if encoded is None:
-            encoded = transformer.encode_reference(self._encode(shown), views)
-            self.references.put(reference, sizes, encoded)
-        conditions = transformer.encode_anchor(self._encode(drawn), encoded, views)
+        views = self.model.transformer.encode_views(self._cameras(drawn, drawn, shown), latent_hw)
+        self.on_stage("prepare")
+        conditions = self._conditions(drawn, shown, reference, intrinsics, views)
 
         # noise to latent to picture
-        def denoise(x: Tensor, t: float) -> Tensor:
-            prediction = transformer.denoise(x.to(transformer.dtype), self._modulation(t), conditions, views)
-            return prediction[:, :codec.latent_channels]
-
         surface = DrawnSurface(drawing.depth, intrinsics, T_world_camera)
-        noise = self.noise.draw(2, codec.latent_channels, *latent_hw, surface).to(transformer.device)
-        latent = sample(denoise, noise[:1], noise[1:], settings.steps, settings.t_mid, settings.prediction_type)
-        rgb = codec.decode(latent)
-        if not torch.isfinite(rgb).all():
-            raise PaintError(f"the picture holds numbers that are not finite: {dtype_name(transformer.dtype)} "
-                             "overflowed; use bfloat16 or float32")
-        return resize(to_uint8(rgb), intrinsics.width, intrinsics.height)
+        noise = self.noise.draw(2, codec.latent_channels, *latent_hw, surface).to(self.model.device)
+        self.on_stage("noise")
+        latent = sample(lambda x, t: self._denoise(x, t, conditions, views), noise[:1], noise[1:],
+                        settings.steps, settings.t_mid, settings.prediction_type)
+        rgb = self.run(codec.decode, latent)
+        self.on_stage("decode")
+        return self._to_host(rgb, intrinsics)
 
-    def _encode(self, picture: Photograph) -> Tensor:  # (1, C, h, w)
-        return self.model.codec.encode(to_unit(picture.rgb)).to(self.model.transformer.dtype)
+    def _conditions(self, drawn: Photograph, shown: Photograph, reference: Keyframe | None, intrinsics: Intrinsics,
+                    views: ViewEncoding) -> Conditions:
+        """What the drawing and the picture `shown` of a reference keyframe tell the network; the latter is kept."""
+        transformer, codec = self.model.transformer, self.model.codec
+        sizes = (*drawn.rgb.shape[:2], intrinsics.width, intrinsics.height)
+        encoded = self.references.get(reference, sizes)
+        if encoded is None:
+            encoded = transformer.encode_reference(codec.encode(self._on_device(shown)), views)
+            self.references.put(reference, sizes, encoded)
+            self.on_stage("encode reference")
+        conditions = self.run(transformer.encode_anchor, self.run(codec.encode, self._on_device(drawn)), encoded, views)
+        self.on_stage("encode drawing")
+        return conditions
+
+    def _denoise(self, x: Tensor, t: float, conditions: Conditions, views: ViewEncoding) -> Tensor:
+        """The prediction for noisy latents (1, C, h, w); the variance, if there is one, is cut off."""
+        prediction = self.run(self.model.transformer.denoise, x, self._modulation(t), conditions, views)
+        self.on_stage("step")
+        return prediction[:, :self.model.codec.latent_channels]
+
+    def _to_host(self, rgb: Tensor, intrinsics: Intrinsics) -> np.ndarray:
+        """(H, W, 3) uint8 at the asked size. Raises PaintError for a picture that is not finite."""
+        if not torch.isfinite(rgb).all():
+            dtype = dtype_name(self.model.transformer.dtype)
+            raise PaintError(f"the picture holds numbers that are not finite: {dtype} overflowed; "
+                             "use bfloat16 or float32")
+        picture = resize(to_uint8(rgb), intrinsics.width, intrinsics.height)
+        self.on_stage("to host")
+        return picture
+
+    def _on_device(self, picture: Photograph) -> Tensor:  # (1, 3, H, W) in [-1, 1]
+        return to_unit(picture.rgb).to(self.model.device)
 
     def _cameras(self, *pictures: Photograph) -> Cameras | None:
         """Relative to the reference (the last), so that what was encoded of it holds in every frame."""
@@ -181,8 +212,8 @@ def find_model(name: str | Path) -> Path:
     raise ValueError(f"there is no model {str(name)!r}: it is neither a folder with {MANIFEST} nor one of {models}")
 
 
-def load_painter(name: str | Path, seed: int = 0, device: str | None = None,
-                 dtype: torch.dtype | None = None) -> LearnedPainter:
+def load_painter(name: str | Path, seed: int = 0, device: str | None = None, dtype: torch.dtype | None = None,
+                 preset: str | Preset = EXACT) -> LearnedPainter:
     """A painter over an installed model or a model folder, on the GPU if there is one. Raises ValueError."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return LearnedPainter(load_model_folder(find_model(name), device, dtype), seed)
+    preset, place = find_preset(preset), find_device(device)
+    return LearnedPainter(load_model(find_model(name), preset, place, dtype), seed, runner(preset, place))

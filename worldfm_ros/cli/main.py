@@ -20,6 +20,7 @@ COMMANDS = {
     "model import": "model:import_checkpoint",
     "bag recover": "bag:recover_bag",
     "bench render": "bench:bench_render",
+    "bench generate": "bench_generate:bench_generate",
 }
 
 

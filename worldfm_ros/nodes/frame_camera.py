@@ -52,6 +52,7 @@ class CameraParameters:
     height: int = describe(240, "image height in pixels", 1, 8192)
     hfov: float = describe(70.0, "horizontal field of view in degrees", 1.0, 179.0)
     rate: float = describe(10.0, "images per second", 0.01, 1000.0)
+    preset: str = describe("exact", "exact, or fast: a network's picture may change for speed (docs/frame_model.md)")
     seed: int = describe(0, "seed of the frame model", 0)
     map_frame: str = describe("map", "TF frame of the world's coordinates")
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes; frame_id of the images")
@@ -164,7 +165,7 @@ def _load_generator(settings: CameraParameters, intrinsics: Intrinsics):
     from worldfm_ros.world.storage import read_world
 
     world = read_world(settings.world)
-    generator = load_generator(world, settings.model, settings.seed)
+    generator = load_generator(world, settings.model, settings.seed, settings.preset)
     poses = [keyframe.T_world_camera for keyframe in world.keyframes] or [Pose.identity()]
     generator.generate(poses[0], intrinsics)  # the first image compiles; ticks must not pile up behind it
     return generator
