@@ -178,14 +178,12 @@ def stages_table(report: dict) -> Table:
 
 
 def tricks_table(tricks: list[dict]) -> Table:
-    table = columns("single tricks: medians, gain of pairs of frames, best frames", "trick", "in", "without ms",
-                    "with ms", "gain ms", "speedup", "best without", "best with", "psnr")
+    table = columns("single tricks, medians (* changes the picture)", "trick", "in", "without", "with", "gain ms", "x", "psnr")
+    table.columns[0].no_wrap = True
     for row in tricks:
-        table.add_row(row["trick"] + (" (changes the picture)" if row["changes_the_picture"] else ""), row["arm"],
-                      f"{row['without_ms']:.1f}", f"{row['with_ms']:.1f}",
-                      f"{row['gain_ms']:+.1f} ± {row['gain_spread_ms']:.1f}",
-                      f"{row['speedup']:.2f}", f"{row['without_best_ms']:.1f}", f"{row['with_best_ms']:.1f}",
-                      f"{row['psnr']:.1f}")
+        table.add_row(row["trick"] + " *" * row["changes_the_picture"], row["arm"],
+                      f"{row['without_ms']:.0f}", f"{row['with_ms']:.0f}",
+                      f"{row['gain_ms']:+.0f} ± {row['gain_spread_ms']:.0f}", f"{row['speedup']:.2f}", f"{row['psnr']:.0f}")
     return table
 
 
