@@ -178,12 +178,14 @@ def stages_table(report: dict) -> Table:
 
 
 def tricks_table(tricks: list[dict]) -> Table:
-    table = columns("single tricks, medians (* changes the picture)", "trick", "in", "without", "with", "gain ms", "x", "psnr")
+    table = columns("single tricks, medians in ms (* changes the picture)",
+                    "trick", "in", "without", "with", "gain", "speedup", "psnr")
     table.columns[0].no_wrap = True
     for row in tricks:
         table.add_row(row["trick"] + " *" * row["changes_the_picture"], row["arm"],
                       f"{row['without_ms']:.0f}", f"{row['with_ms']:.0f}",
-                      f"{row['gain_ms']:+.0f} ± {row['gain_spread_ms']:.0f}", f"{row['speedup']:.2f}", f"{row['psnr']:.0f}")
+                      f"{row['gain_ms']:+.0f} ± {row['gain_spread_ms']:.0f}", f"{row['speedup']:.2f}",
+                      f"{row['psnr']:.0f}")
     return table
 
 
