@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from scenes import room_poses, room_world
 from simulations import read_bag, simulate, stamp_of, start
+from tiny_models import tiny_taesd, tiny_transformer
 
+from worldfm_ros.frame_model.checkpoint import ModelSettings, save_model_folder
 from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.rgbd_folder import write_poses
@@ -71,6 +73,22 @@ def test_the_picture_shows_the_pose_of_its_stamp(drive, room):
         frame = generator.generate(Pose.from_matrix(bag.camera_pose(stamp)), camera)
         different = np.any(frame.rgb != images[stamp], axis=2).mean()
         assert different < 0.01, "but for rounding of the pose in the last bit"
+
+
+def test_a_network_paints_through_the_node(room, tmp_path):
+    """A model folder (random weights): what the node publishes is what the generator paints in this process."""
+    settings = ModelSettings("random", sizes=((64, 96),))
+    save_model_folder(tmp_path / "random", settings, tiny_transformer(), tiny_taesd())
+    size = ("width:=96", "height:=64", "rate:=5", "duration:=2")
+    simulate(tmp_path, f"world:={room}", "model:=random", *size, "record:=true", "bag:=b3")
+    bag = read_bag(tmp_path / "b3")
+    check_images(bag, least=5)
+    generator = load_generator(read_world(room), str(tmp_path / "random"))
+    images = bag.images()
+    for stamp in bag.known(images)[::4]:
+        pose = Pose.from_matrix(bag.camera_pose(stamp))
+        frame = generator.generate(pose, Intrinsics.from_hfov(96, 64, math.radians(70)))
+        assert np.mean(np.abs(frame.rgb.astype(int) - images[stamp]) > 2) < 0.01, "but for rounding of the pose"
 
 
 def test_the_buffer_agrees_with_scipy_on_the_recorded_tf(drive):
