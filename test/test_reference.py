@@ -1,5 +1,6 @@
 """The choice of a reference keyframe: it shows what is seen, and does not flip."""
 
+from itertools import pairwise
 import math
 
 from hypothesis import given
@@ -49,7 +50,7 @@ def test_neighbouring_frames_share_their_reference(world):
         Pose.looking_at([0.1, 0, 1.2], [0.1 + math.cos(a), math.sin(a), 1.1]) for a in np.linspace(0, math.tau, 400)
     ]
     chosen = [chooser.choose(pose, CAMERA).id for pose in poses]
-    flips = sum(a != b for a, b in zip(chosen, chosen[1:], strict=False))
+    flips = sum(a != b for a, b in pairwise(chosen))
     assert len(set(chosen)) <= flips + 1 <= len(world.keyframes) + 4
     rng = np.random.default_rng(0)
     middle = middle_of(cell_of(poses[0]))

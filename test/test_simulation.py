@@ -1,5 +1,6 @@
 """End to end: `worldfm sim` in a subprocess, real nodes over real DDS, and the bag read by tools that are not ours."""
 
+from itertools import pairwise
 import math
 import os
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_a_trajectory_is_played_exactly(room, tmp_path):
     shown = [bag.camera_pose(stamp) for stamp in bag.known(bag.images())]
     for pose in poses.values():
         assert min(np.abs(pose.matrix - matrix).max() for matrix in shown) < 1e-9
-    unique = [shown[0]] + [b for a, b in zip(shown, shown[1:], strict=False) if np.abs(a - b).max() > 1e-9]
+    unique = [shown[0]] + [b for a, b in pairwise(shown) if np.abs(a - b).max() > 1e-9]
     assert len(unique) == 20, "every pose once, in order"
     np.testing.assert_allclose(unique, [pose.matrix for pose in poses.values()], atol=1e-9)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 import importlib.util
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,7 +210,7 @@ def draw_plot(report: dict, path: Path) -> None:
     arms, left = report["arms"], dict.fromkeys(report["arms"], 0.0)
     names = list(dict.fromkeys(stage for arm in arms.values() for stage in arm["stages_ms"]))
     above = parts[0, 0]
-    for stage, color in zip(names, colormaps["tab20"].colors, strict=False):
+    for stage, color in zip(names, islice(cycle(colormaps["tab20"].colors), len(names)), strict=True):
         widths = {name: arm["stages_ms"].get(stage, 0.0) for name, arm in arms.items()}
         above.barh(list(arms), list(widths.values()), left=list(left.values()), color=color, label=stage)
         left = {name: left[name] + width for name, width in widths.items()}

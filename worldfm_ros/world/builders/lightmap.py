@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import pairwise, product
 import math
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ def in_bands(work: Callable, count: int, workers: int, *arguments) -> None:
     """Call work(start, stop, *arguments) for bands of range(count) on threads. `work` is a nogil kernel."""
     edges = np.linspace(0, count, min(4 * workers, count) + 1).astype(int)
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(work, start, stop, *arguments) for start, stop in zip(edges, edges[1:], strict=False)]:
+        for done in [pool.submit(work, start, stop, *arguments) for start, stop in pairwise(edges)]:
             done.result()
 
 
