@@ -56,6 +56,7 @@ setup(
         "tyro",
     ],
     extras_require={
+        "training": ["accelerate", "tensorboard", "webdataset"],
         "test": ["hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "rosbag-doctor"],
         "dev": ["catkin_pkg", "colcon-common-extensions", "ruff", "wheel"],
     },

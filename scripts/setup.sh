@@ -129,7 +129,7 @@ install_torch() {
 
 install_project() {
     local share=$VENV/share name site
-    pip_install --no-build-isolation --editable '.[test,dev]'
+    pip_install --no-build-isolation --editable '.[test,dev,training]'
     # Like `colcon build --symlink-install`: the ament index leads to the checkout, and sees a new file at once.
     mkdir -p "$share/ament_index/resource_index/packages" "$share/worldfm_ros"
     ln -sfn "$PWD/resource/worldfm_ros" "$share/ament_index/resource_index/packages/worldfm_ros"

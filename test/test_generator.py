@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scenes import CAMERA, color_of, room_world, see_room
 
-from worldfm_ros.anchor_fill import AnchorFill, continue_depth, inpaint
+from worldfm_ros.anchor_fill import AnchorFill, inpaint
 from worldfm_ros.generator import FrameGenerator, load_generator
 from worldfm_ros.geometry import Pose
+from worldfm_ros.guide import continue_depth
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView

@@ -33,10 +33,15 @@ ALLOWED = {
     "frame_model": {"geometry"},
     "world": {"geometry", "rgbd_folder"},
     "drive": {"geometry", "world"},
-    "anchor_fill": {"geometry", "world"},
-    "learned_painter": {"geometry", "share", "world", "frame_model"},
+    "guide": {"geometry", "world"},
+    "anchor_fill": {"geometry", "guide", "world"},
+    "clips": {"rgbd_folder", "world"},
+    "learned_painter": {"geometry", "guide", "share", "world", "frame_model"},
     "generator": {"geometry", "world", "anchor_fill", "learned_painter"},
     "scoring": {"geometry"},
+    "consistency": {"geometry", "scoring", "world"},
+    "degradation": {"geometry", "rgbd_folder", "world"},
+    "montage": set(),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -149,7 +149,7 @@ def test_the_frame_after_memory_ran_out_is_as_ever(monkeypatch):
 
 def test_overflow_is_an_error_and_no_picture(monkeypatch):
     painter = LearnedPainter(tiny_model())
-    monkeypatch.setattr(painter.model.codec, "decode", lambda latents: latents * torch.inf)
+    monkeypatch.setattr(painter.model.codec, "decode", lambda latents, guide: latents * torch.inf)
     with pytest.raises(PaintError, match="not finite"):
         paint(painter, 0, keyframe(0))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_pre
 from worldfm_ros.frame_model.sampling import sample
 from worldfm_ros.frame_model.transformer import Conditions, Modulation, ViewEncoding
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.guide import guide
 from worldfm_ros.share import share_directory
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
@@ -90,13 +92,15 @@ class LearnedPainter:
         self.on_stage("prepare")
         conditions = self._conditions(drawn, shown, reference, intrinsics, views)
 
+        known = self._guide(drawing, reference, drawn, intrinsics)
+
         # noise to latent to picture
         surface = DrawnSurface(drawing.depth, intrinsics, T_world_camera)
         noise = self.noise.draw(2, codec.latent_channels, *latent_hw, surface).to(self.model.device)
         self.on_stage("noise")
         latent = sample(lambda x, t: self._denoise(x, t, conditions, views), noise[:1], noise[1:],
                         settings.steps, settings.t_mid, settings.prediction_type)
-        rgb = self.run(codec.decode, latent)
+        rgb = self.run(codec.decode, latent, known)
         self.on_stage("decode")
         return self._to_host(rgb, intrinsics)
 
@@ -113,6 +117,18 @@ class LearnedPainter:
         conditions = self.run(transformer.encode_anchor, self.run(codec.encode, self._on_device(drawn)), encoded, views)
         self.on_stage("encode drawing")
         return conditions
+
+    def _guide(self, drawing: AnchorView, reference: Keyframe | None, drawn: Photograph,
+               intrinsics: Intrinsics) -> Tensor | None:
+        """(1, 8, h, w) in [-1, 1]: what geometry alone knows of the target, for an autoencoder that wants to know."""
+        if not self.model.codec.guided:
+            return None
+        known = guide(drawing, reference, drawn.T_world_camera, intrinsics)
+        height, width = drawn.rgb.shape[:2]
+        if known.shape[:2] != (height, width):
+            known = cv2.resize(known, (width, height), interpolation=cv2.INTER_AREA)
+        self.on_stage("guide")
+        return to_unit(known).to(self.model.device)
 
     def _denoise(self, x: Tensor, t: float, conditions: Conditions, views: ViewEncoding) -> Tensor:
         """The prediction for noisy latents (1, C, h, w); the variance, if there is one, is cut off."""

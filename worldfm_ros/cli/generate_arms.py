@@ -72,7 +72,7 @@ class NaivePainter(LearnedPainter):
             return prediction[:, :codec.latent_channels]
 
         latent = sample(denoise, noise[:1], noise[1:], settings.steps, settings.t_mid, settings.prediction_type)
-        rgb = codec.decode(latent)
+        rgb = codec.decode(latent, self._guide(drawing, reference, drawn, intrinsics))
         self.on_stage("decode")
         return self._to_host(rgb, intrinsics)
 

@@ -1,4 +1,4 @@
-"""Pictures <-> latents: diffusers' autoencoders, deterministic, with their own scale, in a dtype that they survive."""
+"""Pictures <-> latents by diffusers' autoencoders or ours: deterministic, scaled, in a dtype that they survive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 import torch
 from torch import Tensor, nn
 
-AUTOENCODERS = {cls.__name__: cls for cls in (AutoencoderKL, AutoencoderTiny)}
+from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
+
+AUTOENCODERS = {cls.__name__: cls for cls in (AutoencoderKL, AutoencoderTiny, GuidedAutoencoder)}
+Autoencoder = AutoencoderKL | AutoencoderTiny | GuidedAutoencoder
 
 
 class LatentCodec:
@@ -16,7 +19,7 @@ class LatentCodec:
     `dtype`, except that an autoencoder that its config says overflows in float16 (`force_upcast`) runs in float32.
     """
 
-    def __init__(self, autoencoder: AutoencoderKL | AutoencoderTiny, device: torch.device | str = "cpu",
+    def __init__(self, autoencoder: Autoencoder, device: torch.device | str = "cpu",
                  dtype: torch.dtype = torch.float32) -> None:
         config = autoencoder.config
         if getattr(config, "latents_mean", None) is not None:
@@ -25,7 +28,8 @@ class LatentCodec:
         self.scale = float(config.scaling_factor)
         self.shift = float(config.shift_factor or 0.0)
         self.latent_channels = int(config.latent_channels)
-        self.downscale = 2 ** (len(config.block_out_channels) - 1)
+        self.guided = isinstance(autoencoder, GuidedAutoencoder)
+        self.downscale = autoencoder.downscale if self.guided else 2 ** (len(config.block_out_channels) - 1)
         self.dtype = survivable_dtype(bool(config.force_upcast), dtype)
         self.autoencoder = ready(autoencoder, device, self.dtype)
 
@@ -40,12 +44,18 @@ class LatentCodec:
             raise ValueError(f"the autoencoder takes heights and widths that are multiples of {self.downscale}, "
                              f"got {height} x {width}")
         encoded = self.autoencoder.encode(rgb.to(self.device, self.dtype))
-        latents = encoded.latents if isinstance(self.autoencoder, AutoencoderTiny) else encoded.latent_dist.mode()
+        latents = encoded.latent_dist.mode() if isinstance(self.autoencoder, AutoencoderKL) else encoded.latents
         return (latents.float() - self.shift) * self.scale
 
-    def decode(self, latents: Tensor) -> Tensor:  # (B, C, h, w) -> (B, 3, 8 h, 8 w) float32, about [-1, 1], not clamped
-        latents = latents.to(self.device, torch.float32) / self.scale + self.shift
-        return self.autoencoder.decode(latents.to(self.dtype)).sample.float()
+    def decode(self, latents: Tensor, guide: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) -> (B, 3, 8 h, 8 w) float32, about [-1, 1], not clamped. A `guided` autoencoder also takes what
+        geometry knows of the picture, guide (B, 8, 8 h, 8 w) in [-1, 1]; others are given none."""
+        latents = (latents.to(self.device, torch.float32) / self.scale + self.shift).to(self.dtype)
+        if not self.guided:
+            assert guide is None, "only a GuidedAutoencoder takes a guide"
+            return self.autoencoder.decode(latents).sample.float()
+        guide = guide if guide is None else guide.to(self.device, self.dtype)
+        return self.autoencoder.decode(latents, guide).sample.float()
 
 
 def survivable_dtype(overflows_in_float16: bool, dtype: torch.dtype) -> torch.dtype:

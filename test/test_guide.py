@@ -1,0 +1,105 @@
+"""What geometry knows of a view: the reference warped by the drawn depth, and the best guess made of it."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.guide import continue_depth, guide, warp
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.builders.synthetic import RayCaster, apartment, viewpoints
+from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.renderer import AnchorView, render
+
+CAMERA = Intrinsics.from_hfov(64, 48, 1.2)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A ray caster, a pose in an apartment, and another a little to the side of it."""
+    pose = viewpoints(apartment(0), 0, 12)[4]
+    return RayCaster(apartment(0), 0.5), pose, pose @ Pose(Rotation.from_rotvec([0.0, 0.05, 0.0]), [0.1, 0.0, 0.05])
+
+
+def seen(caster, pose, camera=CAMERA):
+    image = caster.render(pose, camera, 3)
+    return Keyframe(0, image.rgb, image.depth, camera, pose)
+
+
+def drawn(keyframe, coverage):
+    hidden = ~coverage
+    rgb, depth = keyframe.rgb.copy(), keyframe.depth.copy()
+    rgb[hidden], depth[hidden] = 0, 0
+    return AnchorView(rgb, depth, np.zeros(depth.shape, np.uint16), coverage)
+
+
+def test_a_reference_at_the_target_is_the_picture_itself(scene):
+    caster, pose, _ = scene
+    there = seen(caster, pose)
+    warped = warp(there, there.depth, pose, CAMERA)
+    assert warped.shown.all()
+    np.testing.assert_allclose(warped.rgb.astype(int), there.rgb, atol=1)
+
+
+def test_a_reference_beside_the_target_is_brought_to_it(scene):
+    caster, pose, aside = scene
+    target, reference = seen(caster, pose), seen(caster, aside, CAMERA.resized(128, 96))
+    warped = warp(reference, target.depth, pose, CAMERA)
+    error = np.abs(warped.rgb.astype(float) - target.rgb).mean(-1)[warped.shown]
+    unwarped = np.abs(reference.rgb[::2, ::2].astype(float) - target.rgb).mean(-1)
+    assert warped.shown.mean() > 0.7
+    assert np.median(error) < 0.3 * np.median(unwarped)
+
+
+def test_what_something_nearer_hides_in_the_reference_is_not_shown():
+    """A wall at 2 m, and a board at 1 m that hides its left half from the reference."""
+    depth = np.full((48, 64), 2.0, np.float32)
+    depth[:, :32] = 1.0
+    reference = Keyframe(0, np.zeros((48, 64, 3), np.uint8), depth, CAMERA, Pose.identity())
+    warped = warp(reference, np.full((48, 64), 2.0, np.float32), Pose.identity(), CAMERA)
+    assert not warped.shown[:, :32].any() and warped.shown[:, 32:].all()
+
+
+def test_places_without_depth_and_behind_the_reference_are_not_shown():
+    reference = Keyframe(0, np.full((48, 64, 3), 9, np.uint8), np.zeros((48, 64), np.float32), CAMERA, Pose.identity())
+    turned = Pose(Rotation.from_rotvec([0.0, np.pi, 0.0]), [0.0, 0.0, 0.0])
+    assert not warp(reference, np.ones((48, 64), np.float32), turned, CAMERA).shown.any()
+    half = np.ones((48, 64), np.float32)
+    half[:24] = 0
+    shown = warp(reference, half, Pose.identity(), CAMERA).shown
+    assert not shown[:24].any() and shown[24:].all()
+
+
+def test_the_edge_of_the_reference_is_inside_it():
+    """A point that float32 would round out of the picture (once an index error)."""
+    camera = Intrinsics(64, 48, 50.0, 50.0, 31.5, 23.5)
+    pixel = np.nextafter(47.5, 0)  # the last place inside; 47.5 in float32
+    shift = (pixel - 47) / 50.0
+    reference = Keyframe(0, np.zeros((48, 64, 3), np.uint8), np.ones((48, 64), np.float32), camera, Pose.identity())
+    target = Pose(Rotation.identity(), [0.0, shift, 0.0])
+    assert warp(reference, np.ones((48, 64), np.float32), target, camera).shown[-1].all()
+
+
+def test_the_best_guess_is_the_drawing_then_the_reference_then_the_nearest_colour(scene):
+    caster, pose, _ = scene
+    there = seen(caster, pose)
+    coverage = np.ones((48, 64), bool)
+    coverage[10:20, 10:30] = False
+    drawing = drawn(there, coverage)
+    marked = Keyframe(0, 255 - there.rgb, there.depth, CAMERA, pose)
+    known = guide(drawing, marked, pose, CAMERA)
+    assert known.shape == (48, 64, 8) and known.dtype == np.uint8
+    np.testing.assert_array_equal(known[coverage][:, :3], there.rgb[coverage])
+    np.testing.assert_array_equal(known[..., 6], np.where(coverage, 255, 0))
+    filled = ~coverage & (known[..., 7] > 0)
+    np.testing.assert_array_equal(known[filled][:, :3], known[filled][:, 3:6])
+    alone = guide(drawing, None, pose, CAMERA)
+    assert not alone[..., 3:6].any() and not alone[..., 7].any()
+    assert (alone[14, 10:13, :3] == there.rgb[14, 9]).all(), "the rim's colour goes into the hole"
+
+
+def test_an_empty_drawing_guides_nowhere():
+    empty = render(AnchorMap().tiles, Pose.identity(), CAMERA)
+    reference = Keyframe(0, np.full((48, 64, 3), 9, np.uint8), np.ones((48, 64), np.float32), CAMERA, Pose.identity())
+    assert not guide(empty, reference, Pose.identity(), CAMERA).any()
+    assert not continue_depth(empty).any()

@@ -1,0 +1,102 @@
+"""What a stage is trained on: a batch of pairs, and random numbers that belong to its samples.
+
+Every random number of training is drawn from (a sample's seed, what it is for). A sample therefore gets the same noise
+in whatever batch, process or worker it comes, which is what makes resumed and distributed runs repeatable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import zlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldfm_ros.frame_model.camera_encoding import Cameras
+from worldfm_ros.geometry import Intrinsics, Pose
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One target view and what is known of it; pictures are (H, W, 3) uint8 of one size.
+
+    guide (H, W, 8) uint8 is worldfm_ros.guide's; coverage (H, W) bool: the pixels that the drawing covers.
+    seed: of every random number that training draws for this sample.
+    """
+
+    target: np.ndarray
+    drawing: np.ndarray
+    coverage: np.ndarray
+    reference: np.ndarray
+    guide: np.ndarray
+    T_world_target: Pose
+    T_world_reference: Pose
+    target_intrinsics: Intrinsics
+    reference_intrinsics: Intrinsics
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pictures (B, 3, H, W) in [-1, 1]; guide (B, 8, H, W) in [-1, 1]; coverage (B, 1, H, W) bool.
+
+    cameras: of the views [target, drawing, reference], relative to the reference. seeds: one a sample.
+    """
+
+    target: Tensor
+    drawing: Tensor
+    coverage: Tensor
+    reference: Tensor
+    guide: Tensor
+    cameras: Cameras
+    seeds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @classmethod
+    def collate(cls, pairs: list[Pair]) -> Batch:
+        views = [cameras_of(pair) for pair in pairs]
+        return cls(
+            *(_unit(np.stack([getattr(pair, name) for pair in pairs])) for name in ("target", "drawing")),
+            torch.from_numpy(np.stack([pair.coverage for pair in pairs]))[:, None],
+            *(_unit(np.stack([getattr(pair, name) for pair in pairs])) for name in ("reference", "guide")),
+            Cameras(torch.cat([v.w2c for v in views]), torch.cat([v.K for v in views]), views[0].image_hw),
+            tuple(pair.seed for pair in pairs),
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its pictures on a device; cameras stay on the host, where their matrices are composed."""
+        moved = (x.to(device, non_blocking=True) for x in
+                 (self.target, self.drawing, self.coverage, self.reference, self.guide))
+        return Batch(*moved, self.cameras, self.seeds)
+
+    def without_drawings(self) -> Cameras:
+        """The cameras of [target, reference] alone, for a network that is given no drawing."""
+        return Cameras(self.cameras.w2c[:, [0, 2]], self.cameras.K[:, [0, 2]], self.cameras.image_hw)
+
+    def randn(self, purpose: str, *shape: int) -> Tensor:
+        """Unit Gaussian (B, *shape) float32 on the batch's device; another one for each purpose."""
+        draws = [torch.randn(shape, generator=self._generator(seed, purpose)) for seed in self.seeds]
+        return torch.stack(draws).to(self.target.device)
+
+    def rand(self, purpose: str) -> Tensor:
+        """Uniform in [0, 1), (B,) float32 on the batch's device."""
+        draws = [torch.rand((), generator=self._generator(seed, purpose)) for seed in self.seeds]
+        return torch.stack(draws).to(self.target.device)
+
+    @staticmethod
+    def _generator(seed: int, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed * 0x9E3779B97F4A7C15 + zlib.crc32(purpose.encode()) & (1 << 63) - 1)
+
+
+def cameras_of(pair: Pair) -> Cameras:
+    """A batch of one: [target, drawing, reference], relative to the reference."""
+    poses = [pair.T_world_target, pair.T_world_target, pair.T_world_reference]
+    intrinsics = [pair.target_intrinsics, pair.target_intrinsics, pair.reference_intrinsics]
+    return Cameras.from_poses(poses, intrinsics).recentred()
+
+
+def _unit(pictures: np.ndarray) -> Tensor:  # (B, H, W, C) uint8 -> (B, C, H, W) float32
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0

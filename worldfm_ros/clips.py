@@ -1,0 +1,61 @@
+"""Clips: how pairs for training and evaluation are built from posed RGB-D frames (paper 2.4.1, training data).
+
+A clip is 16 consecutive frames. Four of them are its reference group: their depth makes the clip's point cloud. The
+other twelve are targets, and each target's reference picture is the temporally closest frame of the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.keyframes import Keyframe
+
+LENGTH = 16
+REFERENCE_GROUP = (0, 5, 9, 13)  # positions in a clip
+TARGETS = tuple(k for k in range(LENGTH) if k not in REFERENCE_GROUP)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """16 posed RGB-D frames of one scene, in order of time. Raises ValueError for another number of frames."""
+
+    name: str
+    frames: tuple[RgbdFrame, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.frames) != LENGTH:
+            raise ValueError(f"clip {self.name}: a clip has {LENGTH} frames, got {len(self.frames)}")
+
+    def closest(self, target: int) -> int:
+        """The position in the reference group that is temporally closest to a target; of two, the earlier."""
+        return min(REFERENCE_GROUP, key=lambda k: abs(k - target))
+
+    def keyframe(self, position: int) -> Keyframe:
+        """The frame at a position as a reference picture; its id is the frame's index."""
+        frame = self.frames[position]
+        return Keyframe(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
+
+    def anchors(self) -> AnchorMap:
+        """The clip's point cloud: every pixel of the reference group that has depth, splats of one pixel."""
+        return AnchorMap.from_points(*unprojected([self.frames[k] for k in REFERENCE_GROUP]))
+
+
+def unprojected(frames: Sequence[RgbdFrame]) -> tuple[np.ndarray, np.ndarray]:
+    """World points (N, 3) in metres and RGB (N, 3) uint8 of all pixels with depth, frame after frame."""
+    points, colors = [np.empty((0, 3))], [np.empty((0, 3), np.uint8)]
+    for frame in frames:
+        measured = frame.depth > 0
+        points.append(frame.T_world_camera.apply(frame.intrinsics.unproject(frame.depth)[measured]))
+        colors.append(frame.rgb[measured])
+    return np.concatenate(points), np.concatenate(colors)
+
+
+def cut(frames: Sequence[RgbdFrame], name: str) -> Iterator[Clip]:
+    """The consecutive clips of a sequence; a rest of fewer than 16 frames belongs to none."""
+    for number, start in enumerate(range(0, len(frames) - LENGTH + 1, LENGTH)):
+        yield Clip(f"{name}-{number:03d}", tuple(frames[start + k] for k in range(LENGTH)))

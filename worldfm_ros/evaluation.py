@@ -1,0 +1,132 @@
+"""A frame model judged by held-out photographs, beside the baseline: the anchor drawing with its holes inpainted.
+
+Each view is scored by itself, and beside its predecessor for consistency. The figures of a side are means over the
+views that have them: a region of fewer than MIN_PIXELS has no PSNR, the first view of a group no predecessor. LPIPS and
+FID are not among them: they need the weights of other networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldfm_ros.anchor_fill import AnchorFill, inpaint
+from worldfm_ros.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
+from worldfm_ros.generator import FrameModel
+from worldfm_ros.held_out import HeldOutView, HeldOutViews, spread
+from worldfm_ros.scoring import psnr, sharpness_ratio, ssim_map
+
+SIDES = ("model", "baseline")
+EXAMPLES = 6  # views that are kept to be looked at
+MIN_PIXELS = 64  # of a region that is scored
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedView:
+    """A view with the pictures of all sides and the photograph, by name, and their features; (H, W, 3) uint8.
+
+    Outside of the scene every picture shows the photograph: what is not judged is equal.
+    """
+
+    view: HeldOutView
+    pictures: dict[str, np.ndarray]
+    features: dict[str, Features]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """figures: JSON-ready; examples: a few views, spread over all."""
+
+    figures: dict
+    examples: list[PaintedView]
+
+
+def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
+    """The frame model of that name or folder; `anchors` is the one without a network. Raises ValueError."""
+    if name == "anchors":
+        return AnchorFill()
+    from worldfm_ros.learned_painter import load_painter
+
+    return load_painter(name, seed, preset=preset)
+
+
+def evaluate(views: HeldOutViews, model: FrameModel, track: Callable[[Iterable], Iterable] = iter) -> Evaluation:
+    """Paint and score all views. `track` wraps the loop over them (a progress bar)."""
+    rows, examples = [], []
+    kept = spread(len(views), EXAMPLES)
+    previous = None
+    for number, view in enumerate(track(views)):
+        painted = paint(view, model)
+        if previous is not None and previous.view.group != view.group:
+            previous = None
+        rows.append(score(painted, previous))
+        if number in kept:
+            examples.append(painted)
+        previous = painted
+    figures = {"views": len(rows), **{side: average([row[side] for row in rows]) for side in (*SIDES, "photograph")}}
+    figures["model"]["revisit_psnr"] = revisit_psnr(examples, model)
+    figures["uncovered"] = average([row["uncovered"] for row in rows])
+    return Evaluation(figures | {"per_view": rows}, examples)
+
+
+def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
+    """A view by the model and by the baseline."""
+    truth, drawing = view.photograph, view.drawing
+    pictures = {
+        "model": model.paint(drawing, view.reference, truth.T_world_camera, truth.intrinsics),
+        "baseline": inpaint(drawing.rgb, ~drawing.coverage),
+        "photograph": truth.rgb,
+    }
+    pictures = {name: np.where(view.scene[..., None], picture, truth.rgb) for name, picture in pictures.items()}
+    return PaintedView(view, pictures, {name: find_features(picture, view.scene) for name, picture in pictures.items()})
+
+
+def score(painted: PaintedView, previous: PaintedView | None) -> dict:
+    """A view's figures: of each side, and of the photograph beside the one before; None = not to be had here."""
+    view = painted.view
+    uncovered = float(np.mean(~view.drawing.coverage[view.scene]))
+    row = {"group": view.group, "frame": int(view.photograph.id), "uncovered": uncovered}
+    between = {name: neighbours(painted, previous, name) for name in painted.pictures}
+    truth = between["photograph"]["warp_psnr"]
+    for side in SIDES:
+        ours = between[side]["warp_psnr"]
+        excess = None if truth is None or ours is None else truth - ours
+        row[side] = likeness(view, painted.pictures[side]) | between[side] | {"warp_excess": excess}
+    return row | {"photograph": between["photograph"]}
+
+
+def likeness(view: HeldOutView, picture: np.ndarray) -> dict:
+    """PSNR and SSIM of all pixels, those that the drawing covers and the rest; sharpness of all."""
+    photograph, covered = view.photograph.rgb, view.drawing.coverage
+    similarity = ssim_map(picture, photograph)
+    figures: dict = {}
+    for name, region in (("all", view.scene), ("seen", view.scene & covered), ("disoccluded", view.scene & ~covered)):
+        large = np.count_nonzero(region) >= MIN_PIXELS
+        figures[name] = {"psnr": psnr(picture, photograph, region) if large else None,
+                         "ssim": float(similarity[region].mean()) if large else None}
+    return figures | {"sharpness_ratio": sharpness_ratio(picture, photograph, view.scene)}
+
+
+def neighbours(painted: PaintedView, previous: PaintedView | None, name: str) -> dict:
+    """The consistency of one side's picture with its picture of the view before."""
+    if previous is None:
+        return {"warp_psnr": None, "tsed": None}
+    now, before = painted.view.photograph, previous.view.photograph
+    consistent = epipolar_consistent(painted.features[name], previous.features[name], now, before)
+    return {"warp_psnr": warp_psnr(painted.pictures[name], previous.pictures[name], correspondence(now, before)),
+            "tsed": None if consistent is None else float(consistent)}
+
+
+def revisit_psnr(seen: Sequence[PaintedView], model: FrameModel) -> float | None:
+    """dB between what was painted on the way and what the model paints when it returns there."""
+    return average([psnr(paint(painted.view, model).pictures["model"], painted.pictures["model"]) for painted in seen])
+
+
+def average(rows: Sequence) -> dict | float | None:
+    """The mean of figures, nested alike in each row; of those that are None, the mean of the others."""
+    if rows and isinstance(rows[0], dict):
+        return {name: average([row[name] for row in rows]) for name in rows[0]}
+    known = [row for row in rows if row is not None]
+    return float(np.mean(known)) if known else None

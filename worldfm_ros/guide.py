@@ -1,0 +1,81 @@
+"""Where the reference keyframe's pixels go in the target view, by the drawn depth: the pixel-exact part of the memory.
+
+The depth of a hole is continued from its rim; a pixel's point is projected into the keyframe, and its colour is taken
+unless the keyframe shows something nearer there. What comes out is aligned with the target, and as sharp as the
+photograph; whether it is right is for a frame model to judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.renderer import AnchorView
+
+DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front
+
+
+@dataclass(frozen=True, eq=False)
+class WarpedReference:
+    """rgb (H, W, 3) uint8, the reference seen from the target; shown (H, W) bool, where it shows that place."""
+
+    rgb: np.ndarray
+    shown: np.ndarray
+
+
+def nearest_drawn(coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns (H, W) of the covered pixel nearest to each pixel. At least one must be covered."""
+    _, labels = cv2.distanceTransformWithLabels((~coverage).astype(np.uint8), cv2.DIST_L2, 5,
+                                                labelType=cv2.DIST_LABEL_PIXEL)
+    place = np.zeros(labels.max() + 1, np.int64)
+    place[labels[coverage]] = np.flatnonzero(coverage)
+    return np.unravel_index(place[labels], coverage.shape)
+
+
+def continue_depth(drawing: AnchorView) -> np.ndarray:
+    """(H, W) float32 metres: the drawn depth, in the holes that of the nearest drawn pixel; 0 for an empty drawing."""
+    return drawing.depth[nearest_drawn(drawing.coverage)] if drawing.coverage.any() else drawing.depth
+
+
+def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics) -> WarpedReference:
+    """The reference seen by a camera for which every pixel's depth (H, W), metres along z, is known; 0 = not known."""
+    points = T_world_camera.apply(intrinsics.unproject(depth).reshape(-1, 3))
+    pixels, z, inside = reference.lookup(points)
+    pixels = np.where(inside[:, None], pixels, 0)
+    u, v = np.rint(pixels).astype(int).T  # in float64, as `inside` was: rounded to float32 first, 255.4999 is 256
+    pixels = pixels.astype(np.float32)
+    measured = reference.depth[v, u]
+    shown = inside & (depth.ravel() > 0) & ((measured == 0) | (measured > (1 - DEPTH_TOLERANCE) * z))
+    rgb = cv2.remap(reference.rgb, pixels.reshape(*depth.shape, 2), None, cv2.INTER_LINEAR,
+                    borderMode=cv2.BORDER_REPLICATE)
+    shown = shown.reshape(depth.shape)
+    rgb[~shown] = 0
+    return WarpedReference(rgb, shown)
+
+
+GUIDE_CHANNELS = 8
+
+
+def guide(drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray:
+    """(H, W, 8) uint8, what geometry alone knows of the target: best guess RGB, warped reference RGB, and two masks
+    (0 or 255), where anchors cover and where the reference shows.
+
+    The best guess is the drawing, in its holes the warped reference, and elsewhere the nearest drawn colour.
+    """
+    guided = np.zeros((*drawing.coverage.shape, GUIDE_CHANNELS), np.uint8)
+    if not drawing.coverage.any():
+        return guided
+    nearest = nearest_drawn(drawing.coverage)
+    guided[..., :3] = drawing.rgb[nearest]
+    guided[..., 6] = np.where(drawing.coverage, 255, 0)
+    if reference is not None:
+        warped = warp(reference, drawing.depth[nearest], T_world_camera, intrinsics)
+        holes = warped.shown & ~drawing.coverage
+        guided[..., :3][holes] = warped.rgb[holes]
+        guided[..., 3:6] = warped.rgb
+        guided[..., 7] = np.where(warped.shown, 255, 0)
+    return guided

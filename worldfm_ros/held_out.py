@@ -1,0 +1,200 @@
+"""Held-out views: cameras that the map was not made of, what it shows of them, and their photographs.
+
+Two protocols: `ClipViews` cuts a sequence into clips, four frames of which show the other twelve (the paper's);
+`WorldViews` looks into a world, which `hold_out` makes of the frames that are not targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from worldfm_ros.clips import LENGTH, TARGETS, Clip, cut
+from worldfm_ros.degradation import Degradation
+from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
+from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.builders.fusion import FusionSettings, fuse
+from worldfm_ros.world.builders.tsdf import TsdfSurface
+from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.reference import ReferenceChooser
+from worldfm_ros.world.renderer import AnchorView, render
+from worldfm_ros.world.storage import World
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutView:
+    """One camera: the truth, and what a frame model is given.
+
+    photograph: rgb and true depth at the size of the evaluation. scene (H, W) bool: the pixels that count.
+    group: views of one group follow each other in time and look into one map.
+    """
+
+    group: str
+    photograph: Keyframe
+    scene: np.ndarray
+    drawing: AnchorView
+    reference: Keyframe | None
+
+
+class HeldOutViews(Protocol):
+    """Views, one after the other as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[HeldOutView]: ...
+
+
+class Photographs:
+    """The frames of an RGB-D folder as photographs of one size: centre-cropped to its aspect, resampled, K with them.
+
+    scene (height, width) bool: the pixels that mask.png leaves and that the rectified photographs cover.
+    """
+
+    def __init__(self, folder: RgbdFolder, width: int, height: int) -> None:
+        self.folder, self.width, self.height = folder, width, height
+        self.scene = self._fit_mask(folder.intrinsics)
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, position: int) -> Keyframe:
+        return self.photograph(self.folder[position])
+
+    def photograph(self, frame: RgbdFrame) -> Keyframe:
+        rgb, intrinsics = crop_to_aspect(frame.rgb, frame.intrinsics, self.width, self.height)
+        depth, _ = crop_to_aspect(frame.depth, frame.intrinsics, self.width, self.height)
+        return Keyframe(frame.index, resize(rgb, self.width, self.height), self._nearest(depth),
+                        intrinsics.resized(self.width, self.height), frame.T_world_camera)
+
+    def _fit_mask(self, intrinsics: Intrinsics) -> np.ndarray:
+        path = self.folder.path / "mask.png"
+        shown = np.full((intrinsics.height, intrinsics.width), 255, np.uint8)
+        if path.exists():
+            shown[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) == 0] = 0
+        if np.any(self.folder.distortion):
+            shown = cv2.undistort(shown, intrinsics.matrix, self.folder.distortion)
+        cropped, _ = crop_to_aspect(shown, intrinsics, self.width, self.height)
+        return self._nearest(cropped) == 255
+
+    def _nearest(self, image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+class ClipViews:
+    """The paper's protocol (2.4.1): each clip's four reference frames make a cloud, its other twelve are the targets.
+
+    The cloud and the reference have the photographs' own size; what is drawn has the asked one. `count`: at most so
+    many clips, spread evenly. Raises ValueError for sequences that are too short or have no depth.
+    """
+
+    def __init__(self, photographs: Photographs, degradation: Degradation, count: int | None = None) -> None:
+        require_depth(photographs.folder)
+        clips = len(photographs) // LENGTH
+        if not clips:
+            raise ValueError(f"{photographs.folder.path} has {len(photographs)} frames; a clip has {LENGTH}")
+        self.photographs, self.degradation = photographs, degradation
+        self.chosen = spread(clips, count)
+
+    def __len__(self) -> int:
+        return len(self.chosen) * len(TARGETS)
+
+    def __iter__(self) -> Iterator[HeldOutView]:
+        folder = self.photographs.folder
+        for number, clip in enumerate(cut(folder, folder.path.resolve().name)):
+            if number in self.chosen:
+                yield from self._views(clip)
+
+    def _views(self, clip: Clip) -> Iterator[HeldOutView]:
+        observed = Clip(clip.name, tuple(self.degradation.frame(frame) for frame in clip.frames))
+        anchors = self.degradation.anchors(observed.anchors())
+        for position in TARGETS:
+            photograph = self.photographs.photograph(clip.frames[position])
+            reference = observed.keyframe(clip.closest(position))
+            yield HeldOutView(clip.name, photograph, self.photographs.scene, draw(anchors, photograph), reference)
+
+
+class WorldViews:
+    """A world seen from the cameras of an RGB-D folder; the reference is chosen as FrameGenerator does.
+
+    `positions`: of the frames in the folder; by default all, of which at most `count`, spread evenly, are kept.
+    """
+
+    def __init__(self, world: World, photographs: Photographs, positions: Sequence[int] | None = None,
+                 count: int | None = None) -> None:
+        positions = range(len(photographs)) if positions is None else positions
+        self.world, self.photographs = world, photographs
+        self.positions = [positions[k] for k in spread(len(positions), count)]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[HeldOutView]:
+        references = ReferenceChooser(self.world.anchors, self.world.keyframes)
+        for position in self.positions:
+            photograph = self.photographs[position]
+            reference = references.choose(photograph.T_world_camera, photograph.intrinsics)
+            yield HeldOutView(self.world.name, photograph, self.photographs.scene,
+                              draw(self.world.anchors, photograph), reference)
+
+
+def targets(photographs: Photographs, every: int) -> range:
+    """The positions 0, every, 2 every ... of what is held out. Raises ValueError when that is none or all."""
+    if not 2 <= every <= len(photographs):
+        raise ValueError(f"hold out every 2nd to {len(photographs)}th of the {len(photographs)} frames of "
+                         f"{photographs.folder.path}, got {every}")
+    return range(0, len(photographs), every)
+
+
+def hold_out(photographs: Photographs, every: int, degradation: Degradation,
+             settings: FusionSettings = FusionSettings(), track: Callable[[Iterable], Iterable] = iter) -> World:
+    """The world of all frames that are no targets, fused as `worldfm world build rgbd` does.
+
+    Raises ValueError when no frame is left, or there is no depth.
+    """
+    folder, held_out = photographs.folder, targets(photographs, every)
+    require_depth(folder)
+    others = _Observed(folder, [k for k in range(len(folder)) if k not in held_out], degradation)
+    world = fuse(others, folder.path.resolve().name, TsdfSurface(settings), settings, track=track)
+    world.anchors = degradation.anchors(world.anchors)
+    return world
+
+
+@dataclass(frozen=True, eq=False)
+class _Observed(Sequence[RgbdFrame]):
+    """Some frames of a folder as they go into the map, read when asked for."""
+
+    folder: RgbdFolder
+    positions: list[int]
+    degradation: Degradation
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, k: int) -> RgbdFrame:
+        return self.degradation.frame(self.folder[self.positions[k]])
+
+
+def draw(anchors: AnchorMap, view: Keyframe) -> AnchorView:
+    """The anchors as the camera of a photograph sees them."""
+    return render(anchors.visible(view.T_world_camera, view.intrinsics), view.T_world_camera, view.intrinsics)
+
+
+def require_depth(folder: RgbdFolder) -> None:
+    if not folder.has_depth:
+        raise ValueError(f"{folder.path} has no depth/ folder; the map is made of depth images (uint16 millimetres)")
+
+
+def spread(total: int, count: int | None) -> list[int]:
+    """At most `count` of 0 ... total - 1, evenly spread: the middles of equal parts. Raises ValueError below 1."""
+    if count is None:
+        return list(range(total))
+    if count < 1:
+        raise ValueError(f"count is 1 or more, got {count}")
+    count = min(count, total)
+    return [(2 * k + 1) * total // (2 * count) for k in range(count)]
