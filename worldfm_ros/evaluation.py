@@ -88,7 +88,7 @@ def score(painted: PaintedView, previous: PaintedView | None) -> dict:
     view = painted.view
     uncovered = float(np.mean(~view.drawing.coverage[view.scene]))
     row = {"group": view.group, "frame": int(view.photograph.id), "uncovered": uncovered}
-    between = {name: neighbours(painted, previous, name) for name in painted.pictures}
+    between = neighbours(painted, previous)
     truth = between["photograph"]["warp_psnr"]
     for side in SIDES:
         ours = between[side]["warp_psnr"]
@@ -109,14 +109,18 @@ def likeness(view: HeldOutView, picture: np.ndarray) -> dict:
     return figures | {"sharpness_ratio": sharpness_ratio(picture, photograph, view.scene)}
 
 
-def neighbours(painted: PaintedView, previous: PaintedView | None, name: str) -> dict:
-    """The consistency of one side's picture with its picture of the view before."""
+def neighbours(painted: PaintedView, previous: PaintedView | None) -> dict[str, dict]:
+    """By name: the consistency of a picture with the one of the view before."""
     if previous is None:
-        return {"warp_psnr": None, "tsed": None}
+        return dict.fromkeys(painted.pictures, {"warp_psnr": None, "tsed": None})
     now, before = painted.view.photograph, previous.view.photograph
-    consistent = epipolar_consistent(painted.features[name], previous.features[name], now, before)
-    return {"warp_psnr": warp_psnr(painted.pictures[name], previous.pictures[name], correspondence(now, before)),
-            "tsed": None if consistent is None else float(consistent)}
+    where = correspondence(now, before)
+    figures = {}
+    for name, picture in painted.pictures.items():
+        consistent = epipolar_consistent(painted.features[name], previous.features[name], now, before)
+        figures[name] = {"warp_psnr": warp_psnr(picture, previous.pictures[name], where),
+                         "tsed": None if consistent is None else float(consistent)}
+    return figures
 
 
 def revisit_psnr(seen: Sequence[PaintedView], model: FrameModel) -> float | None:

@@ -53,12 +53,15 @@ class HeldOutViews(Protocol):
 class Photographs:
     """The frames of an RGB-D folder as photographs of one size: centre-cropped to its aspect, resampled, K with them.
 
-    scene (height, width) bool: the pixels that mask.png leaves and that the rectified photographs cover.
+    scene (height, width) bool: the pixels that mask.png leaves and that the rectified photographs cover. Raises
+    ValueError when there are none.
     """
 
     def __init__(self, folder: RgbdFolder, width: int, height: int) -> None:
         self.folder, self.width, self.height = folder, width, height
         self.scene = self._fit_mask(folder.intrinsics)
+        if not self.scene.any():
+            raise ValueError(f"{folder.path}: mask.png leaves no pixel of the scene (0 = not part of it)")
 
     def __len__(self) -> int:
         return len(self.folder)

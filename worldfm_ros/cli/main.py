@@ -18,6 +18,8 @@ COMMANDS = {
     "model list": "model:list_models",
     "model info": "model:info",
     "model import": "model:import_checkpoint",
+    "render": "render:render",
+    "eval": "eval:evaluate",
     "bag recover": "bag:recover_bag",
     "bench render": "bench:bench_render",
     "bench generate": "bench_generate:bench_generate",

@@ -1,0 +1,160 @@
+"""`worldfm eval`: a frame model judged by photographs that it has not seen, beside inpainting.
+
+The evaluation is imported inside: it needs torch, and no other command should wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+import tyro
+
+from worldfm_ros.cli.bench import write_json
+from worldfm_ros.clips import LENGTH
+from worldfm_ros.degradation import Degradation
+from worldfm_ros.geometry import check_image_size
+from worldfm_ros.progress import Progress
+from worldfm_ros.rgbd_folder import RgbdFolder
+from worldfm_ros.world.builders.fusion import FusionSettings
+from worldfm_ros.world.storage import read_world
+
+if TYPE_CHECKING:
+    from worldfm_ros.held_out import HeldOutViews
+
+MIN_SIDE = 16  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Which views are held out, and at what size they are judged.
+
+    clips: 16: of every 16 consecutive frames 4 make a cloud that shows the other 12.
+    hold_out: every so many frames one is a target; the others make the world.
+    views: an RGB-D folder, whose photographs the world SOURCE is judged by.
+    width: pixels; photographs are centre-cropped to the aspect of width and height, and resized.
+    height: pixels.
+    voxel: metres between the anchors of the world that hold_out makes.
+    count: only so many clips, or views of a world, spread evenly, for speed.
+    """
+
+    clips: int | None = None
+    hold_out: int | None = None
+    views: Path | None = None
+    width: int = 256
+    height: int = 256
+    voxel: float = FusionSettings.voxel
+    count: int | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for what is no protocol or no size."""
+        given = [name for name in ("clips", "hold_out", "views") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of --clips {LENGTH}, --hold-out 8 and --views FOLDER; "
+                             f"got {' and '.join('--' + name.replace('_', '-') for name in given) or 'none'}")
+        if self.clips not in (None, LENGTH):
+            raise ValueError(f"a clip has {LENGTH} frames: --clips {LENGTH}, got {self.clips}")
+        check_image_size(self.width, self.height)
+        if min(self.width, self.height) < MIN_SIDE:
+            raise ValueError(f"pictures are {MIN_SIDE} pixels wide and high, or more, got {self.width}x{self.height}")
+
+    def find(self, source: Path, degradation: Degradation) -> HeldOutViews:
+        """The views in `source`. Raises ValueError or FileNotFoundError for a folder that does not have them."""
+        from worldfm_ros.held_out import ClipViews, Photographs, WorldViews, hold_out, targets
+
+        photographs = Photographs(RgbdFolder(self.views or source), self.width, self.height)
+        if self.clips is not None:
+            return ClipViews(photographs, degradation, self.count)
+        if self.hold_out is not None:
+            world = hold_out(photographs, self.hold_out, degradation, FusionSettings(voxel=self.voxel),
+                             Progress("building the world"))
+            return WorldViews(world, photographs, targets(photographs, self.hold_out), self.count)
+        if degradation.of_frames:
+            raise ValueError("--depth-noise and --pose-noise change the frames that a map is made of; "
+                             "a finished world can only be thinned (--thin)")
+        world = read_world(source)
+        world.anchors = degradation.anchors(world.anchors)
+        return WorldViews(world, photographs, count=self.count)
+
+
+def evaluate(
+    source: tyro.conf.Positional[Path],
+    *,
+    model: str,
+    json: Path,
+    protocol: tyro.conf.OmitArgPrefixes[Protocol],
+    degradation: tyro.conf.OmitArgPrefixes[Degradation],
+    montage: Path | None = None,
+    preset: str = "exact",
+) -> None:
+    """Score a frame model on photographs it has not seen, beside the anchor drawing with its holes inpainted.
+
+    `seen` pixels are those that the anchor drawing covers, `disoccluded` the rest. Figures are means over the views:
+    psnr (dB) and ssim; sharpness_ratio, the variance of the Laplacian over the photograph's; warp_psnr, dB between
+    neighbouring views that are brought together by the true depth, and warp_excess, how much less that is than between
+    the photographs; tsed, the share of neighbouring views whose SIFT matches obey the epipolar geometry; revisit_psnr,
+    dB between a view and the same one painted again at the end (120 = no difference).
+
+    Args:
+        source: an RGB-D folder; with --views a world folder.
+        model: `anchors` (no network), the name of an installed model, or a model folder.
+        json: write the figures to this file.
+        montage: write some views as a PNG: drawing, baseline, model, photograph.
+        preset: exact, or fast: what may be done to a network for speed.
+    """
+    protocol.check()
+    for file in (json, montage):
+        check_target(file)
+    from worldfm_ros import evaluation
+
+    painter = evaluation.load_model(model, degradation.seed, preset)
+    views = protocol.find(source, degradation)
+    result = evaluation.evaluate(views, painter, Progress(f"painting with {model}"))
+    settings = {"source": source, "model": model, "preset": preset, **asdict(protocol), **asdict(degradation)}
+    figures = result.figures | {"settings": {name: str(value) if isinstance(value, Path) else value
+                                             for name, value in settings.items()}}
+    if montage is not None:
+        write_montage(result.examples, montage)
+    write_json(json, figures)
+    print_table(figures)
+
+
+def check_target(file: Path | None) -> None:
+    """Raise ValueError, before the work, when a file cannot be written there."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise ValueError(f"cannot write {file}: "
+                         + ("it is a folder" if file.is_dir() else f"there is no folder {file.parent}"))
+
+
+def write_montage(examples: list, file: Path) -> None:
+    """A row for each example: what the model was given, the baseline, what it made of it, the truth."""
+    from worldfm_ros.montage import montage, write_png
+
+    rows = [{"anchor drawing": painted.view.drawing.rgb, **{title: painted.pictures[name] for name, title in
+             (("baseline", "drawing + inpainting"), ("model", "model"), ("photograph", "photograph"))}}
+            for painted in examples]
+    write_png(montage(rows), file)
+
+
+def print_table(figures: Mapping) -> None:
+    """The figures of both sides and of the photographs, for people."""
+    table = Table(title=f"{figures['views']} views, {figures['uncovered']:.1%} of the pixels uncovered", box=SIMPLE)
+    columns = [f"{region} {name}" for region in ("all", "seen", "disoccluded") for name in ("psnr", "ssim")]
+    columns += ["sharpness_ratio", "warp_psnr", "warp_excess", "tsed", "revisit_psnr"]
+    table.add_column("")
+    for side in ("model", "baseline", "photograph"):
+        table.add_column(side, justify="right")
+    for column in columns:
+        cells = []
+        for side in ("model", "baseline", "photograph"):
+            value = figures[side]
+            for name in column.split():
+                value = (value or {}).get(name)
+            cells.append("" if value is None else f"{value:.3f}")
+        table.add_row(column.replace("_", " "), *cells)
+    Console().print(table)
