@@ -1,0 +1,110 @@
+"""`python -m training.synthetic bench [--device cuda]`: how fast procedural clips are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+import sys
+from time import perf_counter
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+import tyro
+
+from training.synthetic.clips import ClipSettings
+from training.synthetic.raycaster import TorchRayCaster
+from training.synthetic.trajectories import Space, draw
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world.builders.synthetic import SCENES, Light, Material, RayCaster, Scene, Sphere
+
+Maker = Callable[[Scene, float], Callable]  # of a function (poses, intrinsics, samples) that draws a scene
+
+
+class Speed(NamedTuple):
+    """Seconds until a caster is ready to draw a scene, and seconds a picture."""
+
+    scene: float
+    picture: float
+
+
+def bench(
+    device: str = "",
+    families: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FAMILY...")] = tuple(SCENES),
+    texel: float = 0.15,
+    clips: int = 1,
+) -> None:
+    """Time the numba ray caster and, with --device, the torch one: scenes and pictures (320x256, 2x2 rays) a second.
+
+    A scene counts as ready when its light is worked out and it is known where a camera may be. What is done once only,
+    such as compiling, is not counted.
+
+    Args:
+        device: where the torch caster runs, cpu or cuda; on a CPU it works out a scene's light for minutes.
+        families: families of scenes.
+        texel: metres between a lightmap's vertices.
+        clips: clips of 16 pictures that are timed in each scene.
+    """
+    if unknown := set(families) - set(SCENES):
+        raise ValueError(f"there are no families {', '.join(unknown)}; there are {', '.join(SCENES)}")
+    makers: dict[str, Maker] = {"numba": _numba}
+    if device:
+        makers[f"torch {device}"] = partial(_torch, device=device)
+    table = Table(title="procedural clips", box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("family", "solids", "lights", "caster", "scenes/s", "frames/s"):
+        table.add_column(column, justify="left" if column in ("family", "caster") else "right", no_wrap=True)
+    console = Console()
+    with console.status("compiling") as status:
+        ball = Scene("ball", [Sphere((2.0, 0.0, 0.0), (1.0, 1.0, 1.0), Material.hex("#808080"), 1)],
+                     [Light((0.0, 0.0, 5.0), (9.0, 9.0, 9.0))], (0.1, 0.1, 0.1), {1: "ball"})
+        for make in makers.values():
+            measure(ball, make, 1.0, [Pose.identity()])
+        for family in families:
+            scene = SCENES[family](0)
+            start = perf_counter()
+            space = Space.of(scene)
+            places = perf_counter() - start
+            poses = [pose for k in range(clips) for pose in draw(space, np.random.default_rng(k))]
+            for name, make in makers.items():
+                status.update(f"{family}, {name}")
+                speed = measure(scene, make, texel, poses)
+                table.add_row(family, str(len(scene.primitives)), str(len(scene.lights)), name,
+                              f"{1.0 / (places + speed.scene):.3g}", f"{1.0 / speed.picture:.3g}")
+    console.print(table)
+
+
+def measure(scene: Scene, make: Maker, texel: float, poses: Sequence[Pose]) -> Speed:
+    """Of one scene and pictures from `poses`."""
+    settings = ClipSettings()
+    intrinsics = Intrinsics.from_hfov(settings.width, settings.height, float(np.mean(settings.hfov)))
+    start = perf_counter()
+    render = make(scene, texel)
+    ready = perf_counter()
+    render(poses, intrinsics, settings.samples)
+    return Speed(ready - start, (perf_counter() - ready) / len(poses))
+
+
+def _numba(scene: Scene, texel: float) -> Callable:
+    caster = RayCaster(scene, texel)
+    return lambda poses, *rest: [caster.render(pose, *rest) for pose in poses]
+
+
+def _torch(scene: Scene, texel: float, device: str) -> Callable:
+    caster = TorchRayCaster(scene, texel, device)
+    return lambda poses, *rest: caster.render(poses, *rest).rgb.cpu()  # waits until the device is done
+
+
+def main() -> int:
+    """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict({"bench": bench}, prog="python -m training.synthetic")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

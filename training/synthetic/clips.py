@@ -1,0 +1,115 @@
+"""Clips of procedural scenes, made on the fly: exact colour, depth, labels and poses from the CPU ray caster.
+
+A scene's light is worked out once (seconds) and serves several clips; a clip then costs 16 pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+import math
+
+import numpy as np
+
+from training.synthetic.trajectories import Space, draw
+from worldfm_ros.clips import Clip
+from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.world.builders.synthetic import SCENES, RayCaster
+
+KEPT_SCENES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """How clips are filmed; each clip draws its field of view, exposure and white balance from these ranges."""
+
+    width: int = 320
+    height: int = 256
+    hfov: tuple[float, float] = (math.radians(50.0), math.radians(100.0))
+    stops: float = 0.7  # exposure, up to so many stops darker or brighter
+    tint: float = 0.2  # white balance, up to so many stops more or less red, and blue, than green
+    samples: int = 2  # a pixel's colour is the mean of samples x samples rays
+    texel: float = 0.15  # metres between a lightmap's vertices
+
+
+@dataclass(frozen=True, eq=False)
+class Studio:
+    """A scene that is ready for filming: where a camera may be, and its light worked out."""
+
+    space: Space
+    caster: RayCaster
+
+
+@lru_cache(maxsize=KEPT_SCENES)
+def studio(family: str, seed: int, texel: float) -> Studio:
+    """Scene `seed` of a family. The last few are kept. Raises ValueError for a family that does not exist."""
+    if family not in SCENES:
+        raise ValueError(f"there is no family of scenes {family!r}; there are {', '.join(sorted(SCENES))}")
+    scene = SCENES[family](seed)
+    return Studio(Space.of(scene), RayCaster(scene, texel))
+
+
+def synthetic_clip(family: str, seed: int, settings: ClipSettings | None = None, take: int = 0) -> Clip:
+    """Clip number `take` of scene `seed` of a family: a function of its arguments.
+
+    Raises ValueError for a family that does not exist.
+    """
+    settings = settings or ClipSettings()
+    rng = np.random.default_rng([seed, take])
+    stage = studio(family, seed, settings.texel)
+    poses = draw(stage.space, rng)
+    intrinsics = Intrinsics.from_hfov(settings.width, settings.height, rng.uniform(*settings.hfov))
+    developed = _development(settings, rng)
+    frames = []
+    for index, pose in enumerate(poses):
+        image = stage.caster.render(pose, intrinsics, settings.samples)
+        rgb = np.take_along_axis(developed, image.rgb.reshape(-1, 3).astype(np.intp), axis=0).reshape(image.rgb.shape)
+        frames.append(RgbdFrame(index, rgb, image.depth, intrinsics, pose, image.labels))
+    return Clip(f"{family}-{seed}-{take}", tuple(frames))
+
+
+def _development(settings: ClipSettings, rng: np.random.Generator) -> np.ndarray:
+    """(256, 3) uint8: each channel's tone curve for a clip's exposure and white balance.
+
+    Gain g maps linear light x to g x / (1 + (g - 1) x): black and white stay, so that no detail is clipped.
+    """
+    exposure = rng.uniform(-settings.stops, settings.stops)
+    red, blue = rng.uniform(-settings.tint, settings.tint, 2)
+    gain = 2.0 ** (exposure + np.array([red, 0.0, blue]))
+    linear = (np.arange(256) / 255.0)[:, None] ** 2.2
+    return np.rint(255.0 * (gain * linear / (1.0 + (gain - 1.0) * linear)) ** (1.0 / 2.2)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class SyntheticClips(Sequence[Clip]):
+    """`count` clips, each a function of its index: scenes of the families in turn, `clips_per_scene` clips each.
+
+    Read them in order: an index of another scene than the last few works out that scene's light anew. Different seeds
+    give different scenes. Raises ValueError for settings that make no sense.
+    """
+
+    families: tuple[str, ...]
+    seed: int
+    count: int
+    settings: ClipSettings = ClipSettings()
+    clips_per_scene: int = 8
+
+    def __post_init__(self) -> None:
+        unknown = set(self.families) - set(SCENES)
+        if not self.families or unknown:
+            raise ValueError(f"families are one or more of {', '.join(sorted(SCENES))}, got {self.families}")
+        if self.count < 1 or self.clips_per_scene < 1:
+            raise ValueError(f"count and clips_per_scene are at least 1, got {self.count} and {self.clips_per_scene}")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Clip:
+        """The clip at an index. Raises IndexError outside the sequence."""
+        if not -self.count <= index < self.count:
+            raise IndexError(f"clip {index} of {self.count}")
+        scene, take = divmod(index % self.count, self.clips_per_scene)
+        scene_seed = int(np.random.SeedSequence([self.seed, scene]).generate_state(1)[0] >> 1)
+        return synthetic_clip(self.families[scene % len(self.families)], scene_seed, self.settings, take)
