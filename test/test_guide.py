@@ -70,14 +70,14 @@ def test_places_without_depth_and_behind_the_reference_are_not_shown():
     assert not shown[:24].any() and shown[24:].all()
 
 
-def test_the_edge_of_the_reference_is_inside_it():
-    """A point that float32 would round out of the picture (once an index error)."""
+@pytest.mark.parametrize("edge, shown", [(47.49, True), (np.nextafter(47.5, 0), False), (47.51, False)])
+def test_the_picture_ends_half_a_pixel_beyond_its_last_row(edge, shown):
+    """Also where float32 rounds the last place inside to the first one outside (once an index error)."""
     camera = Intrinsics(64, 48, 50.0, 50.0, 31.5, 23.5)
-    pixel = np.nextafter(47.5, 0)  # the last place inside; 47.5 in float32
-    shift = (pixel - 47) / 50.0
     reference = Keyframe(0, np.zeros((48, 64, 3), np.uint8), np.ones((48, 64), np.float32), camera, Pose.identity())
-    target = Pose(Rotation.identity(), [0.0, shift, 0.0])
-    assert warp(reference, np.ones((48, 64), np.float32), target, camera).shown[-1].all()
+    target = Pose(Rotation.identity(), [0.0, (edge - 47) / 50.0, 0.0])
+    rows = warp(reference, np.ones((48, 64), np.float32), target, camera).shown
+    assert (rows[-1] == shown).all() and rows[:-1].all()
 
 
 def test_the_best_guess_is_the_drawing_then_the_reference_then_the_nearest_colour(scene):

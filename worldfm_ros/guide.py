@@ -16,6 +16,7 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
+NEAR = 1e-3  # metres; what is not farther in front of the reference is not seen by it
 DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front
 
 
@@ -43,18 +44,33 @@ def continue_depth(drawing: AnchorView) -> np.ndarray:
 
 def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics) -> WarpedReference:
     """The reference seen by a camera for which every pixel's depth (H, W), metres along z, is known; 0 = not known."""
-    points = T_world_camera.apply(intrinsics.unproject(depth).reshape(-1, 3))
-    pixels, z, inside = reference.lookup(points)
-    pixels = np.where(inside[:, None], pixels, 0)
-    u, v = np.rint(pixels).astype(int).T  # in float64, as `inside` was: rounded to float32 first, 255.4999 is 256
-    pixels = pixels.astype(np.float32)
-    measured = reference.depth[v, u]
-    shown = inside & (depth.ravel() > 0) & ((measured == 0) | (measured > (1 - DEPTH_TOLERANCE) * z))
-    rgb = cv2.remap(reference.rgb, pixels.reshape(*depth.shape, 2), None, cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_REPLICATE)
-    shown = shown.reshape(depth.shape)
+    u, v, z = _projected(depth, T_world_camera, intrinsics, reference)
+    camera = reference.intrinsics
+    inside = (z > NEAR) & (u >= -0.5) & (u < camera.width - 0.5) & (v >= -0.5) & (v < camera.height - 0.5)
+    u, v = np.where(inside, u, 0), np.where(inside, v, 0)
+    measured = cv2.remap(reference.depth, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    shown = inside & (depth > 0) & ((measured == 0) | (measured > (1 - DEPTH_TOLERANCE) * z))
+    rgb = cv2.remap(reference.rgb, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     rgb[~shown] = 0
     return WarpedReference(rgb, shown)
+
+
+def _projected(depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
+               reference: Keyframe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel (u, v) and depth z in the reference, (H, W) float32, of what the target's pixels show.
+
+    (u z, v z, z) = depth K_r R K^-1 (column, row, 1) + K_r t, composed in float64. Behind the reference u and v mean
+    nothing.
+    """
+    T_reference_camera = reference.T_world_camera.inverse() @ T_world_camera
+    K = reference.intrinsics.matrix
+    direction = (K @ T_reference_camera.rotation.as_matrix() @ np.linalg.inv(intrinsics.matrix)).astype(np.float32)
+    origin = (K @ T_reference_camera.translation).astype(np.float32)
+    row, column = np.ogrid[:np.float32(intrinsics.height), :np.float32(intrinsics.width)]
+    uz, vz, z = (depth * (a * column + (b * row + c)) + o
+                 for (a, b, c), o in zip(direction, origin, strict=True))
+    safe = np.where(z > NEAR, z, np.float32(1))
+    return uz / safe, vz / safe, z
 
 
 GUIDE_CHANNELS = 8
