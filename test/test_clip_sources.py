@@ -1,0 +1,413 @@
+"""Sources of clips: each format gives back the frames that were written in it, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+import json
+from pathlib import Path
+import struct
+from types import SimpleNamespace
+
+import cv2
+from hypothesis import given, settings, strategies
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from scenes import CAMERA, see_room, write_rgbd_folder
+from scipy.spatial.transform import Rotation, Slerp
+
+from training.data.bag import BagFrames, Topics
+from training.data.bag_images import decode_color, decode_depth
+from training.data.sources import (
+    FrameClips,
+    Joined,
+    bag_clips,
+    colmap_clips,
+    open_source,
+    rgbd_clips,
+    transforms_clips,
+)
+from training.data.tf_tree import STATIC, TfTree
+from worldfm_ros.clips import LENGTH
+from worldfm_ros.geometry import Pose
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+POSES = [Pose.looking_at(eye := np.array([0.03 * k - 0.3, 0.02 * k, 1.2]), eye + [1.0, 0.03 * k, -0.2])
+         for k in range(LENGTH + 1)]
+FRAMES = [see_room(pose, index=k) for k, pose in enumerate(POSES)]
+
+
+def assert_frames(read, written=FRAMES, pixels_off=0.0):
+    assert len(read) == len(written)
+    for a, b in zip(read, written, strict=True):
+        np.testing.assert_allclose(a.T_world_camera.matrix, b.T_world_camera.matrix, atol=1e-9)
+        np.testing.assert_allclose(a.intrinsics.matrix, b.intrinsics.matrix, atol=1e-9)
+        assert (a.intrinsics.width, a.intrinsics.height) == (b.intrinsics.width, b.intrinsics.height)
+        assert np.mean(a.rgb != b.rgb) <= pixels_off
+        assert np.mean(np.abs(a.depth - b.depth) > 0.00051) <= pixels_off
+
+
+@pytest.fixture
+def scan(tmp_path) -> Path:
+    """rgb/ and depth/ with a picture each frame."""
+    return write_rgbd_folder(tmp_path / "scan", FRAMES)
+
+
+# ---- cutting
+
+
+@given(strategies.integers(0, 200), strategies.integers(1, 6))
+def test_each_frame_is_in_at_most_one_clip(count, stride):
+    frames = [SimpleNamespace(index=k) for k in range(count)]
+    if count < 15 * stride + 1:
+        with pytest.raises(ValueError, match=f"needs {15 * stride + 1} frames; there are {count}"):
+            FrameClips(frames, "scan", stride)
+        return
+    clips = FrameClips(frames, "scan", stride)
+    indices = [[frame.index for frame in clip.frames] for clip in clips]
+    used = Counter(k for clip in indices for k in clip)
+    assert all(np.all(np.diff(clip) == stride) for clip in indices) and set(used.values()) == {1}
+    assert sum(clips.skipped.values()) == count - len(used) <= 15 * stride + stride * 1
+    assert len({clip.name for clip in clips}) == len(clips)
+
+
+def test_sources_are_joined_in_order(scan):
+    clips = rgbd_clips(scan)
+    both = Joined([clips, clips])
+    assert len(both) == 2 and both[1].name == clips[0].name
+    with pytest.raises(IndexError):
+        both[2]
+
+
+def test_an_rgbd_folder_without_depth_is_refused(scan):
+    for path in (scan / "depth").iterdir():
+        path.unlink()
+    (scan / "depth").rmdir()
+    with pytest.raises(FileNotFoundError, match="no depth/ folder"):
+        rgbd_clips(scan)
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no source of clips"):
+        open_source(tmp_path)
+
+
+# ---- transforms.json
+
+
+def transforms(scan: Path, **changes) -> Path:
+    """The frames as nerfstudio writes them: axes x right, y up, z back; the principal point from the corner."""
+    frames = []
+    for frame in reversed(FRAMES):  # in any order
+        matrix = frame.T_world_camera.matrix @ np.diag([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"rgb/{frame.index:06d}.png", "depth_file_path": f"depth/{frame.index:06d}.png",
+                       "transform_matrix": matrix.tolist()})
+    facts = {"camera_model": "OPENCV", "w": CAMERA.width, "h": CAMERA.height, "fl_x": CAMERA.fx, "fl_y": CAMERA.fy,
+             "cx": CAMERA.cx + 0.5, "cy": CAMERA.cy + 0.5, "frames": frames, **changes}
+    (scan / "transforms.json").write_text(json.dumps({k: v for k, v in facts.items() if v is not None}))
+    return scan / "transforms.json"
+
+
+def test_transforms_give_the_frames_back(scan):
+    clips = transforms_clips(transforms(scan))
+    assert_frames(clips.frames)
+    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and open_source(scan).frames.path == clips.frames.path
+    by_angle = transforms(scan, fl_x=None, fl_y=None, cx=None, cy=None,
+                          camera_angle_x=2 * np.arctan(CAMERA.width / 2 / CAMERA.fx))
+    assert_frames(transforms_clips(by_angle).frames)
+
+
+def test_transforms_with_distortion_are_undistorted(scan):
+    k1 = 0.1
+    clips = transforms_clips(transforms(scan, k1=k1))
+    expected = cv2.undistort(FRAMES[0].rgb, CAMERA.matrix, np.array([k1, 0, 0, 0]))
+    assert np.abs(clips.frames[0].rgb.astype(int) - expected).mean() < 0.1
+    with pytest.raises(ValueError, match="OPENCV_FISHEYE.*undistort"):
+        transforms_clips(transforms(scan, camera_model="OPENCV_FISHEYE"))
+
+
+def test_bad_transforms_say_what_is_wrong(scan):
+    path = transforms(scan)
+    facts = json.loads(path.read_text())
+    del facts["frames"][3]["depth_file_path"]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="1 of 17 frames have no depth_file_path"):
+        transforms_clips(path)
+    facts["frames"][3] = {**facts["frames"][4], "transform_matrix": np.diag([2.0, 2, 2, 1]).tolist()}
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="rigid"):
+        list(transforms_clips(path).frames)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is no transforms.json"):
+        transforms_clips(path)
+    path = transforms(scan)
+    (scan / "depth" / "000002.png").unlink()
+    with pytest.raises(FileNotFoundError, match="000002.png is missing"):
+        _ = transforms_clips(path)[0]
+
+
+# ---- COLMAP
+
+
+def colmap_rows():
+    """Image number, quaternion wxyz and translation of world-to-camera, name; in any order."""
+    for frame in reversed(FRAMES):
+        pose = frame.T_world_camera.inverse()
+        x, y, z, w = pose.quaternion
+        yield frame.index + 1, [w, x, y, z, *pose.translation], f"{frame.index:06d}.png"
+
+
+def write_colmap_text(folder: Path, model="PINHOLE", parameters=None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = parameters or [CAMERA.fx, CAMERA.fy, CAMERA.cx + 0.5, CAMERA.cy + 0.5]
+    (folder / "cameras.txt").write_text(f"# cameras\n7 {model} {CAMERA.width} {CAMERA.height} "
+                                        + " ".join(map(repr, map(float, parameters))) + "\n")
+    lines = ["# images", *(line for number, pose, name in colmap_rows() for line in
+                           (f"{number} {' '.join(map(repr, map(float, pose)))} 7 {name}", "1.0 2.0 -1"))]
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_colmap_binary(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    camera = struct.pack("<iiQQ4d", 7, 1, CAMERA.width, CAMERA.height, CAMERA.fx, CAMERA.fy, CAMERA.cx + 0.5,
+                         CAMERA.cy + 0.5)
+    (folder / "cameras.bin").write_bytes(struct.pack("<Q", 1) + camera)
+    images = [struct.pack("<i7di", number, *pose, 7) + name.encode() + b"\0"
+              + struct.pack("<Qddqddq", 2, 1, 2, -1, 3, 4, -1) for number, pose, name in colmap_rows()]
+    (folder / "images.bin").write_bytes(struct.pack("<Q", len(images)) + b"".join(images))
+    return folder
+
+
+@pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary])
+def test_colmap_gives_the_frames_back(scan, write):
+    assert_frames(colmap_clips(write(scan / "sparse" / "0"), scan / "rgb", scan / "depth").frames)
+
+
+def test_a_colmap_project_is_found_with_its_own_depth_maps(scan):
+    write_colmap_binary(scan / "sparse")
+    (scan / "rgb").rename(scan / "images")
+    for path in (scan / "depth").iterdir():
+        path.unlink()
+    (scan / "depth").rmdir()
+    maps = scan / "stereo" / "depth_maps"
+    maps.mkdir(parents=True)
+    for frame in FRAMES:
+        header = f"{CAMERA.width}&{CAMERA.height}&1&".encode()
+        (maps / f"{frame.index:06d}.png.geometric.bin").write_bytes(header + frame.depth.astype("<f4").tobytes())
+    assert_frames(open_source(scan).frames)
+    with pytest.raises(FileNotFoundError, match="patch_match_stereo"):
+        colmap_clips(scan / "sparse", scan / "images", scan / "nowhere")
+
+
+def test_colmap_models_are_undistorted_or_refused(scan):
+    radial = write_colmap_text(scan / "radial", "SIMPLE_RADIAL", [50.0, 40.0, 30.0, 0.1])
+    frame = colmap_clips(radial, scan / "rgb", scan / "depth").frames[0]
+    expected = cv2.undistort(FRAMES[0].rgb, CAMERA.matrix, np.array([0.1, 0, 0, 0]))
+    assert np.abs(frame.rgb.astype(int) - expected).mean() < 0.1
+    with pytest.raises(ValueError, match="OPENCV_FISHEYE is none of .*image_undistorter"):
+        colmap_clips(write_colmap_text(scan / "fish", "OPENCV_FISHEYE"), scan / "rgb", scan / "depth")
+    with pytest.raises(FileNotFoundError, match="is no COLMAP model"):
+        colmap_clips(scan / "depth", scan / "rgb", scan / "depth")
+    path = write_colmap_binary(scan / "cut") / "images.bin"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match="is no whole COLMAP model"):
+        colmap_clips(scan / "cut", scan / "rgb", scan / "depth")
+
+
+# ---- TF
+
+
+@given(strategies.integers(0, 10**9), strategies.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_transforms_are_interpolated_like_scipy_does(stamp, seed):
+    turns, places = Rotation.random(2, random_state=seed), np.random.default_rng(seed).normal(size=(2, 3))
+    tree = TfTree()
+    for when, turn, place in zip((10**9, 0), turns[::-1], places[::-1], strict=True):  # late ones first
+        tree.add(when, "map", "base", Pose(turn, place))
+    mount = Pose(Rotation.from_euler("x", 0.3), [0.1, 0.0, 0.5])
+    tree.add(STATIC, "base", "camera", mount)
+    root, found = tree.from_root("camera", stamp)
+    fraction = stamp / 10**9
+    expected = Pose(Slerp([0, 1], turns)(fraction), (1 - fraction) * places[0] + fraction * places[1]) @ mount
+    np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-9)
+    assert root == "map"
+
+
+def test_transforms_are_not_made_up():
+    tree = TfTree()
+    tree.add(5, "map", "base", Pose.identity())
+    assert tree.from_root("base", 5)[0] == "map"
+    for stamp in (4, 6):
+        with pytest.raises(LookupError, match="no transform of base"):
+            tree.from_root("base", stamp)
+    tree.add(STATIC, "base", "map", Pose.identity())
+    with pytest.raises(LookupError, match="loop"):
+        tree.from_root("base", 5)
+
+
+# ---- bags
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+T = STORE.types
+SECOND = 10**9
+COLOR, INFO, DEPTH = "/cam/color/image_raw", "/cam/color/camera_info", "/cam/depth/image_raw"
+
+
+def header(stamp: int, frame: str):
+    return T["std_msgs/msg/Header"](T["builtin_interfaces/msg/Time"](stamp // SECOND, stamp % SECOND), frame)
+
+
+def image(stamp: int, pixels: np.ndarray, encoding: str, frame="optical"):
+    step = pixels.strides[0]
+    return T["sensor_msgs/msg/Image"](header(stamp, frame), *pixels.shape[:2], encoding, 0, step,
+                                      np.frombuffer(pixels.tobytes(), np.uint8))
+
+
+def transform(stamp: int, parent: str, child: str, pose: Pose):
+    vector, quaternion = T["geometry_msgs/msg/Vector3"], T["geometry_msgs/msg/Quaternion"]
+    moved = T["geometry_msgs/msg/Transform"](vector(*pose.translation), quaternion(*pose.quaternion))
+    stamped = T["geometry_msgs/msg/TransformStamped"](header(stamp, parent), child, moved)
+    return T["tf2_msgs/msg/TFMessage"]([stamped])
+
+
+def camera_info(k=CAMERA.matrix, model="plumb_bob", d=()):
+    roi = T["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return T["sensor_msgs/msg/CameraInfo"](header(0, "optical"), CAMERA.height, CAMERA.width, model, np.array(d, float),
+                                           np.array(k, float).ravel(), np.eye(3).ravel(), np.eye(3, 4).ravel(), 0, 0,
+                                           roi)
+
+
+def write_bag(path: Path, messages) -> Path:
+    """(topic, time of recording, message)s to a bag."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {}
+        for topic, recorded, message in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=STORE)
+            writer.write(connections[topic], recorded, STORE.serialize_cdr(message, message.__msgtype__))
+    return path
+
+
+def bag_messages(info=None, depth_frame="optical", depth_late=3_000_000, poses_of=range(LENGTH + 1)):
+    """The frames at 10 Hz, depth a little later than colour; the camera's pose is the product of two transforms."""
+    mount = Pose(Rotation.from_euler("y", 0.2), [0.0, 0.1, 0.0])
+    yield "/tf_static", 0, transform(0, "base", "optical", mount)
+    yield INFO, 0, info or camera_info()
+    for k in poses_of:
+        stamp = SECOND + k * SECOND // 10
+        yield "/tf", stamp, transform(stamp, "map", "base", FRAMES[k].T_world_camera @ mount.inverse())
+    for k, frame in enumerate(FRAMES):
+        stamp = SECOND + k * SECOND // 10
+        yield COLOR, stamp + 50, image(stamp, frame.rgb, "rgb8")
+        depth = np.rint(frame.depth * 1000).astype(np.uint16)
+        yield DEPTH, stamp + 60, image(stamp + depth_late, depth, "16UC1", depth_frame)
+
+
+def test_a_bag_gives_the_frames_back(tmp_path):
+    bag = write_bag(tmp_path / "bag", bag_messages())
+    clips = bag_clips(bag)
+    assert_frames(clips.frames)
+    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and len(open_source(bag)) == 1
+
+
+def test_pictures_without_pose_or_depth_are_counted(tmp_path):
+    frames = BagFrames(write_bag(tmp_path / "poses", bag_messages(poses_of=range(3, 15))))
+    assert len(frames) == 12 and frames.skipped == {"no transform of base at the picture's time": 5}
+    late = BagFrames(write_bag(tmp_path / "late", bag_messages(depth_late=30_000_000)))
+    assert len(late) == 0 and late.skipped == {"no depth at the picture's time": len(FRAMES)}
+    with pytest.raises(ValueError, match="there are 0"):
+        bag_clips(tmp_path / "late")
+
+
+@pytest.mark.parametrize("messages, topics, message", [
+    (dict(depth_frame="infra"), {}, "registered"),
+    (dict(info=camera_info(model="equidistant", d=[0.1, 0, 0, 0])), {}, "equidistant"),
+    ({}, dict(color="/cam/colour"), "has no topic /cam/colour; it has /cam/color/camera_info"),
+])  # fmt: skip
+def test_bags_that_cannot_be_used_say_why(tmp_path, messages, topics, message):
+    with pytest.raises(ValueError, match=message):
+        BagFrames(write_bag(tmp_path / "bag", bag_messages(**messages)), Topics(**topics))
+
+
+def test_a_bag_without_depth_or_transforms_says_so(tmp_path):
+    blind = [m for m in bag_messages() if m[0] != DEPTH]
+    with pytest.raises(ValueError, match="expected one depth topic, got none"):
+        BagFrames(write_bag(tmp_path / "blind", blind))
+    lost = [m for m in bag_messages() if not m[0].startswith("/tf")]
+    with pytest.raises(ValueError, match="TF does not say where optical is"):
+        BagFrames(write_bag(tmp_path / "lost", lost))
+    (tmp_path / "text.mcap").write_text("no bag")
+    with pytest.raises(ValueError, match="no bag that can be read"):
+        BagFrames(tmp_path / "text.mcap")
+
+
+def test_the_real_bag_is_the_real_scan():
+    bag, scan = DATA / "bags" / "redkitchen_mcap", DATA / "redkitchen"
+    if not bag.exists() or not scan.exists():
+        pytest.skip("the redkitchen scan and its bag are not here")
+    a, b = bag_clips(bag), rgbd_clips(scan)
+    assert len(a.frames) == 60
+    for k in (0, 31):
+        np.testing.assert_allclose(a.frames[k].T_world_camera.matrix, b.frames[k].T_world_camera.matrix, atol=1e-9)
+        np.testing.assert_array_equal(a.frames[k].depth, b.frames[k].depth)
+        assert np.abs(a.frames[k].rgb.astype(int) - b.frames[k].rgb).mean() < 2
+
+
+# ---- pictures in messages
+
+RGB = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+METRES = np.array([[0.0, 0.5, 1.25], [2.0, 4.0, 8.0]], np.float32)
+
+
+@pytest.mark.parametrize("encoding, pixels", [
+    ("rgb8", RGB), ("bgr8", RGB[..., ::-1]), ("rgba8", np.dstack([RGB, RGB[..., :1]])),
+    ("bgra8", np.dstack([RGB[..., ::-1], RGB[..., :1]])),
+])  # fmt: skip
+def test_colour_encodings(encoding, pixels):
+    np.testing.assert_array_equal(decode_color(image(0, np.ascontiguousarray(pixels), encoding)), RGB)
+
+
+def test_rows_may_be_padded_but_not_cut():
+    padded = image(0, np.ascontiguousarray(np.pad(RGB, ((0, 0), (0, 2), (0, 0)))), "rgb8")
+    padded.width = 5
+    np.testing.assert_array_equal(decode_color(padded), RGB)
+    padded.data = padded.data[:-1]
+    with pytest.raises(ValueError, match="has 83 bytes"):
+        decode_color(padded)
+    with pytest.raises(ValueError, match="bayer_rggb8"):
+        decode_color(image(0, RGB, "bayer_rggb8"))
+
+
+def test_depth_encodings():
+    millimetres = np.rint(METRES * 1000).astype(np.uint16)
+    np.testing.assert_array_equal(decode_depth(image(0, millimetres, "16UC1")), METRES)
+    swapped = image(0, millimetres.astype(">u2"), "16UC1")
+    swapped.is_bigendian = 1
+    np.testing.assert_array_equal(decode_depth(swapped), METRES)
+    unknown = np.where(METRES == 0, np.float32(np.nan), METRES)
+    np.testing.assert_array_equal(decode_depth(image(0, unknown, "32FC1")), METRES)
+    with pytest.raises(ValueError, match="8UC1"):
+        decode_depth(image(0, RGB, "8UC1"))
+
+
+def compressed(kind: str, data: bytes):
+    return T["sensor_msgs/msg/CompressedImage"](header(0, "optical"), kind, np.frombuffer(data, np.uint8))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def test_compressed_pictures():
+    np.testing.assert_array_equal(decode_color(compressed("rgb8; png compressed bgr8", png(RGB[..., ::-1]))), RGB)
+    millimetres = png(np.rint(METRES * 1000).astype(np.uint16))
+    for data in (millimetres, bytes(12) + millimetres):
+        np.testing.assert_array_equal(decode_depth(compressed("16UC1; compressedDepth png", data)), METRES)
+    a, b = np.float32(1000.0), np.float32(-10.0)  # depth = a / (level - b)
+    levels = np.where(METRES > 0, np.rint(a / np.maximum(METRES, 0.1) + b), 0).astype(np.uint16)
+    data = struct.pack("<iff", 0, a, b) + png(levels)
+    np.testing.assert_allclose(decode_depth(compressed("32FC1; compressedDepth png", data)), METRES, rtol=0.01)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        decode_color(compressed("jpeg", b"no picture"))

@@ -1,0 +1,144 @@
+"""`python -m training`: recipes by name, every stage for a few steps, what is refused, stop and resume."""
+
+from dataclasses import replace
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+import torch
+
+from training.__main__ import follow, main
+from training.recipes import RECIPES, find_recipe
+
+ROOT = Path(__file__).parents[1]
+CHAIN = ("smoke-autoencoder", "smoke-pretrain", "smoke-midtrain", "smoke-distill")
+
+
+def command(capsys, monkeypatch, *arguments):
+    """Exit code, stdout and stderr of the command line, in this process."""
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+    code = main()
+    return code, *capsys.readouterr()
+
+
+def train_recipe(name, out):
+    recipe = find_recipe(name)
+    follow(recipe, name, out, False, None, recipe.start(out, None))
+    return out
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Each stage of the smoke recipes, on top of the one before; the folder of the runs."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name in CHAIN:
+        train_recipe(name, runs / name)
+    return runs
+
+
+# ---- recipes
+
+
+def test_list_prints_a_line_for_each_recipe_without_torch():
+    code = ("import sys; sys.argv = ['training', '--list']; from training.__main__ import main; main(); "
+            "assert 'torch' not in sys.modules")
+    listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = listed.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert all(len(line.split()) > 3 and len(line) <= 120 for line in lines)
+    kinds = {f"{size}-{stage}" for size in ("smoke", "tiny", "xl")
+             for stage in ("autoencoder", "pretrain", "midtrain", "distill")}
+    assert kinds <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_whole(name):
+    recipe = find_recipe(name)
+    assert recipe.starts_from is None or recipe.starts_from in RECIPES
+    assert bool(recipe.starts_from) <= bool(recipe.needs)
+    assert recipe.run.rate("student", recipe.run.steps - 1) > 0
+    assert all(height % 16 == 0 and width % 16 == 0 for height, width in recipe.data.sizes)
+
+
+def test_xl_is_the_papers_network():
+    from training.builders import XL_CONFIG
+
+    assert (XL_CONFIG.hidden_size, XL_CONFIG.depth, XL_CONFIG.heads, XL_CONFIG.patch_size) == (1152, 28, 16, 2)
+    assert XL_CONFIG.camera_encoding == "prope" and XL_CONFIG.latent_channels == 4
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--recipe", "tiny-midtrian", "--out", "new"], "did you mean tiny-midtrain?"),
+    (["--recipe", "what", "--out", "new"], "There are: smoke-autoencoder, smoke-pretrain"),
+    (["--recipe", "tiny-midtrain"], "needs --recipe NAME and --out DIR"),
+    (["--recipe", "smoke-autoencoder", "--out", "full"], "full exists; go on with --resume, or choose another"),
+    (["--recipe", "smoke-autoencoder", "--out", "full", "--resume"], "no run in full to resume"),
+    (["--recipe", "smoke-autoencoder", "--out", "new", "--resume"], "no run in new to resume"),
+    (["--recipe", "smoke-midtrain", "--out", "new"], "--recipe smoke-pretrain --out smoke-pretrain"),
+    (["--recipe", "smoke-midtrain", "--out", "new", "--start", "nowhere"], "there is no folder nowhere"),
+    (["--recipe", "xl-pretrain", "--out", "new"], "PixArt-Sigma's diffusers folder (transformer/ and vae/"),
+    (["--recipe", "smoke-autoencoder", "--out", "new", "--steps", "0"], "steps is a whole number from 1 up, got 0"),
+    (["--recipe", "smoke-midtrain", "--out", "new", "--start", "full"], "full/transformer/config.json cannot be read"),
+    (["--recipe", "smoke-autoencoder", "--out", "new", "--data", "nowhere"], "nowhere"),
+])
+def test_what_the_user_can_mend_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full/something").mkdir(parents=True)
+    code, out, err = command(capsys, monkeypatch, *arguments)
+    assert code == 2 and message in err and err.startswith("error: ") and len(err.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_numbers_that_blow_up_are_exit_code_1(tmp_path, monkeypatch, capsys):
+    calm = find_recipe("smoke-autoencoder")
+    wild = replace(calm, run=replace(calm.run, learning_rate=1e25, warmup=0, clip_norm=float("inf")))
+    monkeypatch.setitem(RECIPES, "smoke-wild", lambda: wild)
+    code, _, err = command(capsys, monkeypatch, "--recipe", "smoke-wild", "--out", tmp_path / "a")
+    assert code == 1 and "the loss of autoencoder is" in err
+
+
+# ---- runs
+
+
+def test_the_whole_chain_trains_and_each_stage_leaves_what_the_next_one_loads(chain):
+    from worldfm_ros.frame_model.checkpoint import load_autoencoder, load_model_folder
+
+    load_autoencoder(chain / "smoke-autoencoder/vae")
+    steps = [load_model_folder(chain / name / "model").settings.steps for name in CHAIN[1:]]
+    assert steps[-1] == 2 and min(steps[:-1]) > 2
+    assert all((chain / name / "losses.png").exists() for name in CHAIN)
+
+
+@pytest.mark.parametrize("name", ["smoke-distill-dmd", "smoke-finish"])
+def test_other_endings_of_the_chain(chain, name):
+    train_recipe(name, chain / name)
+    assert (chain / name / "model/model.json").exists()
+
+
+def test_sigterm_saves_and_resume_ends_at_the_same_bits(chain, monkeypatch, capsys):
+    """A run stopped by SIGTERM and gone on with in another process, against one that was left alone."""
+    whole, out = chain / "smoke-midtrain", chain / "stopped"
+    arguments = ("--recipe", "smoke-midtrain", "--start", str(chain / "smoke-pretrain"), "--out", str(out))
+    stopped = subprocess.Popen([sys.executable, "-m", "training", *arguments], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
+    assert stopped.stdout.readline().startswith("step 1/6")
+    stopped.send_signal(signal.SIGTERM)
+    told, errors = stopped.communicate()
+    assert stopped.returncode == 0, errors
+    assert "stopped by SIGTERM after step" in told and "--resume" in told
+    assert not (out / "model").exists()
+    code, told, errors = command(capsys, monkeypatch, *arguments, "--resume")
+    assert code == 0, errors
+    assert f"done: {out} holds" in told and "model/" in told
+    assert (out / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    weights, expected = (load_file(run / "model/transformer/diffusion_pytorch_model.safetensors")
+                         for run in (out, whole))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)

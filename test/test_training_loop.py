@@ -1,0 +1,503 @@
+"""The training loop with a toy stage: two networks, noise that belongs to samples, everything in milliseconds."""
+
+import copy
+import csv
+from dataclasses import replace
+import itertools
+import json
+import os
+from pathlib import Path
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+import torch.nn.functional as F
+
+from training.batch import Batch
+from training.checkpoints import (
+    CheckpointError,
+    Snapshot,
+    damage,
+    latest_checkpoint,
+    random_state,
+    read_checkpoint,
+    set_random_state,
+    write_checkpoint,
+)
+from training.learner import Learner
+from training.loop import RunSettings, train
+from training.processes import Stopped, processes
+from training.stage import Update
+from worldfm_ros.frame_model.camera_encoding import Cameras
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = RunSettings(steps=6, learning_rate={"painter": 1e-2, "critic": 3e-3}, final_rate=0.1, warmup=2, ema=0.9,
+                       weight_decay=0.01, checkpoint_every=2, preview_every=3)
+SIDE, BATCH = 8, 4
+
+
+class ToyStage:
+    """A painter that removes noise and listens to a critic, in an update with two passes; then the critic learns."""
+
+    averaged = ("painter",)
+
+    def __init__(self, width=6):
+        self.critic = nn.Conv2d(3, 1, 3, padding=1)
+        self.networks = {
+            "painter": nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, 3, 3, padding=1)),
+            "critic": self.critic,
+        }
+        self.exports = 0
+
+    def to(self, device):
+        pass
+
+    def updates(self, batch, step):
+        noisy = batch.target + batch.randn(f"noise {step}", 3, SIDE, SIDE)
+        painter = self.networks["painter"]
+        painted = painter(noisy)
+        self.critic.requires_grad_(False)
+        judged = self.critic(painted).mean()
+        self.critic.requires_grad_(True)
+        loss = F.mse_loss(painted, batch.target) + F.mse_loss(painter(batch.drawing), batch.target) - 0.01 * judged
+        yield Update("painter", loss, {"judged": judged.detach(), "global_noise": torch.rand(())})
+        with torch.no_grad():
+            painted = painter(noisy)
+        scores = self.networks["critic"](torch.cat([batch.target, painted])).mean(dim=(1, 2, 3))
+        real, fake = scores.chunk(2)
+        yield Update("critic", F.softplus(-real).mean() + F.softplus(fake).mean(), {})
+
+    def preview(self, networks, batch):
+        return {"drawing": batch.drawing, "painted": networks["painter"](batch.drawing), "target": batch.target}
+
+    def export(self, networks, folder):
+        (folder / "model").mkdir()
+        save_file(networks["painter"].state_dict(), folder / "model" / "painter.safetensors")
+
+
+class Flipped(ToyStage):
+    """Its loss is not a number from a step on."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def updates(self, batch, step):
+        for update in super().updates(batch, step):
+            yield replace(update, loss=update.loss * float("nan")) if step >= self.step else update
+
+
+def toy_batch(number, size=BATCH, first=0):
+    """Samples first..first + size of batch `number`: pictures from their seeds."""
+    seeds = tuple(1000 * number + first + k for k in range(size))
+    pictures = [torch.rand(20, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in seeds]
+    target, drawing, reference, guide, _ = torch.stack(pictures).split((3, 3, 3, 8, 3), dim=1)
+    cameras = Cameras(torch.eye(4).repeat(size, 3, 1, 1), torch.eye(3).repeat(size, 3, 1, 1), (SIDE, SIDE))
+    return Batch(target, drawing, torch.ones(size, 1, SIDE, SIDE, dtype=torch.bool), reference, guide, cameras, seeds)
+
+
+def toy_batches(step):
+    return map(toy_batch, itertools.count(step))
+
+
+def new_stage(kind=ToyStage, *arguments):
+    torch.manual_seed(5)
+    return kind(*arguments)
+
+
+def run(out, settings=SETTINGS, stage=None, batches=toy_batches, resume=False, config=None):
+    train(stage or new_stage(), batches, settings, out, resume, config)
+    return out
+
+
+def checkpoint_names(out):
+    return sorted(place.name for place in (out / "checkpoints").iterdir())
+
+
+def tensors(place):
+    return {file.name: load_file(file) for file in sorted(place.glob("*.safetensors"))}
+
+
+def assert_same_run(a, b):
+    """The same numbers to the last bit: every row of the metrics, the last checkpoint, the exported weights."""
+    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
+    last_a, last_b = (latest_checkpoint(out / "checkpoints") for out in (a, b))
+    assert last_a.name == last_b.name
+    for file, kept in tensors(last_a).items():
+        other = load_file(last_b / file)
+        assert kept.keys() == other.keys()
+        assert all(torch.equal(kept[name], other[name]) for name in kept), file
+    assert (last_a / "state.json").read_text() == (last_b / "state.json").read_text()
+    assert (a / "model/painter.safetensors").read_bytes() == (b / "model/painter.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("runs") / "whole")
+
+
+# ---- what a run leaves
+
+
+def test_a_run_leaves_what_people_look_at(whole_run):
+    made = {str(path.relative_to(whole_run)) for path in whole_run.rglob("*") if path.is_file()}
+    assert {"metrics.csv", "losses.png", "model/painter.safetensors", "samples/step-00000003.png",
+            "samples/step-00000006.png"} <= made
+    assert any(name.startswith("tensorboard/") for name in made)
+    assert not [name for name in made if Path(name).name.startswith(".")]
+    assert checkpoint_names(whole_run) == ["step-00000004", "step-00000006"]
+    rows = list(csv.DictReader((whole_run / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"painter/loss", "painter/judged", "painter/gradient_norm", "critic/loss"} <= rows[0].keys()
+
+
+def test_rates_rise_then_fall_and_are_a_networks_own(whole_run):
+    rows = list(csv.DictReader((whole_run / "metrics.csv").open()))
+    painter = [float(row["painter/learning_rate"]) for row in rows]
+    assert painter[:2] == [0.005, 0.01] and painter[-1] == pytest.approx(0.001)
+    assert painter[2:] == sorted(painter[2:], reverse=True)
+    critic = [float(row["critic/learning_rate"]) for row in rows]
+    assert critic == pytest.approx([0.3 * rate for rate in painter])
+
+
+def test_the_average_is_exported_and_is_the_weights_moving_mean(tmp_path):
+    stage = new_stage()
+    weights = [[p.detach().clone() for p in stage.networks["painter"].parameters()]]
+    recorded = stage.updates
+
+    def updates(batch, step):
+        yield from recorded(batch, step)
+        weights.append([p.detach().clone() for p in stage.networks["painter"].parameters()])
+
+    stage.updates = updates
+    run(tmp_path / "a", stage=stage)
+    expected = [p.clone() for p in weights[0]]
+    for step, now in enumerate(weights[1:]):
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = [decay * mean + (1 - decay) * p for mean, p in zip(expected, now, strict=True)]
+    exported = load_file(tmp_path / "a/model/painter.safetensors")
+    for mean, name in zip(expected, stage.networks["painter"].state_dict(), strict=True):
+        torch.testing.assert_close(exported[name], mean)
+
+
+# ---- accumulation
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path):
+    def halves(step):
+        return (toy_batch(number, 2, first) for number in itertools.count(step) for first in (0, 2))
+
+    stages = [new_stage(), new_stage()]
+    run(tmp_path / "whole", stage=stages[0])
+    run(tmp_path / "halves", replace(SETTINGS, accumulate=2), stages[1], halves)
+    painters = [stage.networks["painter"].parameters() for stage in stages]
+    for a, b in zip(*painters, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_reaches_another_networks_weights_is_an_error(tmp_path):
+    class Leaky(ToyStage):
+        def updates(self, batch, step):
+            yield Update("painter", self.critic(self.networks["painter"](batch.drawing)).mean(), {})
+            yield Update("critic", self.networks["critic"](batch.target).mean(), {})
+
+    with pytest.raises(ValueError, match="another network's loss reaches the weights of critic"):
+        run(tmp_path / "a", stage=new_stage(Leaky))
+
+
+def test_batches_that_end_early_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="batches ended in step 4 of 6"):
+        run(tmp_path / "a", batches=lambda step: itertools.islice(toy_batches(step), 3))
+
+
+# ---- resume
+
+
+def stop_after(step, number=signal.SIGTERM):
+    """Batches during whose step `step` this process gets a signal."""
+    def batches(first):
+        for k in itertools.count(first):
+            if k + 1 == step:
+                os.kill(os.getpid(), number)
+            yield toy_batch(k)
+    return batches
+
+
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 3), (signal.SIGINT, 5)])
+def test_a_signal_saves_and_a_resumed_run_is_the_same_to_the_last_bit(tmp_path, whole_run, number, step):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match="go on with --resume") as stopped:
+        run(tmp_path / "a", batches=stop_after(step, number))
+    assert (stopped.value.number, stopped.value.step) == (number, step)
+    assert signal.getsignal(number) is before
+    assert checkpoint_names(tmp_path / "a")[-1] == f"step-{step:08d}"
+    assert_same_run(run(tmp_path / "a", resume=True), whole_run)
+
+
+def test_rows_after_the_checkpoint_are_dropped_and_a_torn_row_too(tmp_path, whole_run):
+    out = shutil.copytree(whole_run, tmp_path / "a")
+    shutil.rmtree(out / "checkpoints/step-00000006")
+    shutil.rmtree(out / "model")
+    with open(out / "metrics.csv", "a") as stream:
+        stream.write("7,0.12")
+    assert_same_run(run(out, resume=True), whole_run)
+
+
+def test_damaged_checkpoints_are_skipped_with_a_warning(tmp_path, whole_run):
+    out = shutil.copytree(whole_run, tmp_path / "a")
+    weights = out / "checkpoints/step-00000006/painter.weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    (out / "checkpoints/.step-00000007.abc").mkdir()
+    (out / "checkpoints/step-00000008").mkdir()
+    with pytest.warns(UserWarning) as warned:
+        assert latest_checkpoint(out / "checkpoints").name == "step-00000004"
+        assert_same_run(run(out, resume=True), whole_run)
+    assert any("painter.weights.safetensors has" in str(warning.message) for warning in warned)
+    assert checkpoint_names(out) == ["step-00000004", "step-00000006", "step-00000008"]
+
+
+def test_another_config_is_refused_with_the_fields_that_differ(whole_run):
+    with pytest.raises(CheckpointError, match=r"run\.weight_decay: 0\.01 then, 0\.2 now") as error:
+        run(whole_run, replace(SETTINGS, weight_decay=0.2, steps=9), resume=True)
+    assert "run.steps: 6 then, 9 now" in str(error.value) and "betas" not in str(error.value)
+    with pytest.raises(CheckpointError, match="pairs.batch: absent then, 16 now"):
+        run(whole_run, resume=True, config={"pairs": {"batch": 16}})
+
+
+def test_how_often_to_save_and_look_may_change(whole_run):
+    run(whole_run, replace(SETTINGS, checkpoint_every=1, preview_every=1), resume=True)
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, whole_run):
+    (tmp_path / "a/checkpoints").mkdir(parents=True)
+    assert_same_run(run(tmp_path / "a", resume=True), whole_run)
+
+
+# ---- numbers that are not finite, disks that are full
+
+
+def test_nan_names_step_and_network_and_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="step 4: the loss of painter is nan.*step-00000002"):
+        run(tmp_path / "a", stage=new_stage(Flipped, 3))
+    assert checkpoint_names(tmp_path / "a") == ["step-00000002"]
+    kept = tensors(tmp_path / "a/checkpoints/step-00000002")
+    assert all(x.isfinite().all() for file in kept.values() for x in file.values())
+    assert len((tmp_path / "a/metrics.csv").read_text().splitlines()) == 4
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    stage = new_stage()
+    recorded = stage.updates
+
+    def updates(batch, step):
+        yield from recorded(batch, step)
+        if step == 3:
+            with torch.no_grad():
+                stage.critic.bias.fill_(float("inf"))
+
+    stage.updates = updates
+    with pytest.raises(FloatingPointError, match="step 4: critic.weights is not finite"):
+        run(tmp_path / "a", stage=stage)
+    assert checkpoint_names(tmp_path / "a") == ["step-00000002"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small disk takes root")
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        small, large = (Snapshot(step, {}, {"weights": {"x": torch.ones(n)}}, {})
+                        for step, n in ((1, 100_000), (2, 200_000)))
+        write_checkpoint(disk / "checkpoints", small)
+        with pytest.raises(CheckpointError, match="step 2 cannot be written.*--resume"):
+            write_checkpoint(disk / "checkpoints", large)
+        assert checkpoint_names(disk) == ["step-00000001"]
+        assert latest_checkpoint(disk / "checkpoints").name == "step-00000001"
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+# ---- checkpoints by themselves
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    weights = {"p": torch.randn(3, 2), "q": torch.ones(())}
+    snapshot = Snapshot(7, {"a": {"b": (1, 2)}, "path": Path("x")}, {"w": weights}, {"generators": [random_state()]})
+    place = write_checkpoint(tmp_path, snapshot)
+    back = read_checkpoint(place, snapshot.config)
+    assert back.step == 7 and back.config == {"a": {"b": [1, 2]}, "path": "x"}
+    assert all(torch.equal(back.tensors["w"][name], snapshot.tensors["w"][name]) for name in "pq")
+    expected = torch.rand(3), np.random.rand(), random.random()
+    np.random.rand(), random.random(), torch.rand(3)
+    set_random_state(back.state["generators"][0])
+    now = torch.rand(3), np.random.rand(), random.random()
+    assert torch.equal(now[0], expected[0]) and now[1:] == expected[1:]
+
+
+def test_every_damage_is_seen(tmp_path):
+    def fresh(step):
+        return write_checkpoint(tmp_path / str(step), Snapshot(step, {}, {"w": {"p": torch.ones(64)}}, {}))
+
+    changed, cut, missing, torn = (fresh(step) for step in range(4))
+    content = bytearray((changed / "w.safetensors").read_bytes())
+    content[-1] ^= 1
+    (changed / "w.safetensors").write_bytes(content)
+    os.truncate(cut / "w.safetensors", 100)
+    (missing / "state.json").unlink()
+    (torn / "checkpoint.json").write_text((torn / "checkpoint.json").read_text()[:40])
+    assert [damage(place) is None for place in (fresh(9), changed, cut, missing, torn)] == [True] + 4 * [False]
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="no checkpoint .* is whole"):
+        latest_checkpoint(cut.parent)
+
+
+KILLER = """
+import itertools, os, signal, sys, time
+from pathlib import Path
+import torch
+from training.checkpoints import Snapshot, latest_checkpoint, read_checkpoint, write_checkpoint
+
+torch.set_num_threads(1)
+folder, told, tell = Path(sys.argv[1]), *os.pipe()
+
+def write_for_ever(step):
+    for step in itertools.count(step):
+        weights = torch.full((500_000,), float(step))
+        write_checkpoint(folder, Snapshot(step, {}, {"weights": {"x": weights}, "average": {"x": weights}}, {}))
+        os.write(tell, b"%08d" % step)
+
+step = interrupted = 0
+for attempt in range(8):
+    child = os.fork()
+    if child == 0:
+        write_for_ever(step + 1)
+    written = int(os.read(told, 8))       # it is at the next one now
+    time.sleep(0.002 * (attempt + 1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    interrupted += any(folder.glob(".step-*"))
+    last = latest_checkpoint(folder)      # warnings are errors here
+    snapshot = read_checkpoint(last, {})
+    step = snapshot.step
+    assert step >= written, (step, written)
+    assert all((kept["x"] == step).all() for kept in snapshot.tensors.values())
+    told, tell = os.pipe()
+assert interrupted, "no kill fell into a write"
+"""
+
+
+def test_sigkill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path):
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning:training", "-c", KILLER, tmp_path], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- processes
+
+
+class Sharding:
+    """Instead of accelerate, which shards on GPUs alone."""
+
+    @staticmethod
+    def prepare(network, optimizer):
+        fully_shard(network, mesh=init_device_mesh("cpu", (2,)))
+        return network, Unsharded.wrapped(torch.optim.AdamW(network.parameters(), optimizer.defaults["lr"]))
+
+
+class Unsharded:
+    @classmethod
+    def prepare(cls, network, optimizer):
+        return network, cls.wrapped(optimizer)
+
+    @staticmethod
+    def wrapped(optimizer):
+        return SimpleNamespace(optimizer=optimizer, step=optimizer.step, zero_grad=optimizer.zero_grad)
+
+
+def learner_on(preparing):
+    network = new_stage().networks["painter"]
+    return Learner(preparing, network, torch.optim.AdamW(network.parameters(), lr=1e-2), decay=0.9)
+
+
+def assert_close(kept, others):
+    assert kept.keys() == others.keys()
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, others[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def sharding_script():
+    """FSDP 2: a network in pieces, one half of each batch on each process, against the whole of it."""
+    rank, sharded, plain = processes().process_index, learner_on(Sharding), learner_on(Unsharded)
+
+    def learn(learner, number, pictures):
+        learner.network(pictures).square().mean().backward()
+        norm = learner.clip(0.1)
+        learner.step(1e-2, number)
+        return norm
+
+    def both_learn(number):
+        pictures = toy_batch(number).target
+        norms = learn(sharded, number, pictures[2 * rank:][:2]), learn(plain, number, pictures)
+        torch.testing.assert_close(*norms, rtol=1e-4, atol=0)
+
+    for number in range(3):
+        both_learn(number)
+    kept = [plain.state()]
+    torch.distributed.broadcast_object_list(kept)  # as every process reads it from the disk
+    sharded = learner_on(Sharding)
+    sharded.load_state(*copy.deepcopy(kept[0]))
+    both_learn(3)
+    (pieces, groups), (whole, expected) = sharded.state(), plain.state()
+    averages = sharded.averaged().state_dict(), plain.averaged().state_dict()
+    if rank == 0:
+        assert groups == expected
+        for what, tensors in whole.items():
+            assert_close(pieces[what], tensors)
+        assert_close(*averages)
+
+
+def parallel_script(out):
+    """Run as a script by two processes: the same global batch, half of it each."""
+    mine = processes()
+    share = BATCH // mine.num_processes
+    run(Path(out), batches=lambda step: (toy_batch(number, share, share * mine.process_index)
+                                         for number in itertools.count(step)))
+
+
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path, whole_run):
+    """And a network in pieces is the whole one (sharding_script)."""
+    out = tmp_path / "two"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", __file__, out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    a, b = (list(csv.DictReader((folder / "metrics.csv").open())) for folder in (out, whole_run))
+    for name in ("painter/loss", "painter/gradient_norm", "painter/judged", "critic/loss"):
+        np.testing.assert_allclose([float(row[name]) for row in a], [float(row[name]) for row in b],
+                                   rtol=1e-5, atol=1e-6, err_msg=name)
+    two, one = (load_file(folder / "model/painter.safetensors") for folder in (out, whole_run))
+    for name, tensor in two.items():
+        torch.testing.assert_close(tensor, one[name], rtol=1e-4, atol=1e-5)
+    state = json.loads((latest_checkpoint(out / "checkpoints") / "state.json").read_text())
+    assert len(state["generators"]) == 2
+    shutil.rmtree(out / "checkpoints/step-00000006")
+    run(out, resume=True)  # one process goes on where two were
+    again = load_file(out / "model/painter.safetensors")
+    for name, tensor in again.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-4, atol=1e-5)
+
+
+if __name__ == "__main__":
+    parallel_script(sys.argv[1])
+    sharding_script()

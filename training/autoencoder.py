@@ -1,0 +1,249 @@
+"""The autoencoder stage: pictures to latents an eighth as large, and back, with the guide's help or without it.
+
+What comes of it is frozen in all later stages. So it is trained for them: latents stay complete pictures, because the
+guide is often masked; the decoder forgives latents that are not quite right, because noise is added to them (a level
+for each sample, as in the sigma-VAE of Sun et al. 2024); at the end their scale is measured and stored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusers import AutoencoderTiny
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from training.batch import Batch
+from training.losses import chosen, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
+from training.stage import Update
+from worldfm_ros.frame_model.checkpoint import AUTOENCODER
+from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
+from worldfm_ros.frame_model.imaging import to_uint8
+
+DOWNSCALE = 8
+CALIBRATION_BATCHES = 4  # the last ones trained on; their latents' scale is stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings:
+    """Raises ValueError naming the field.
+
+    crop: side in pixels of the random squares to train on; None for whole pictures.
+    drawings, references: fractions of samples that learn from these pictures instead of the target, without a guide.
+    guide_dropout: fraction of targets whose guide is masked as a whole.
+    latent_noise: the highest level, in standard deviations of a sample's latents; levels are uniform below it.
+    latent_weight: of the latents' mean square, which keeps their scale from drifting.
+    halved: fraction of steps in which latents of half the size must decode to the picture of half the size; such
+        latents are smoother and easier to denoise (Kouzelis et al. 2025, EQ-VAE). Sides are then multiples of 16.
+    adversarial_weight, adversarial_from: of the patch discriminator's loss, and the step from which it plays.
+    """
+
+    crop: int | None = None
+    drawings: float = 0.1
+    references: float = 0.1
+    guide_dropout: float = 0.3
+    latent_noise: float = 0.2
+    latent_weight: float = 1e-4
+    gradient_weight: float = 1.0
+    halved: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_from: int = 0
+
+    def __post_init__(self) -> None:
+        multiple = 2 * DOWNSCALE if self.halved else DOWNSCALE
+        if self.crop is not None and (self.crop < multiple or self.crop % multiple):
+            raise ValueError(f"crop is a multiple of {multiple} pixels, got {self.crop}")
+        for name in ("drawings", "references", "guide_dropout", "halved"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is a fraction in 0..1, got {getattr(self, name)}")
+        if self.drawings + self.references > 1.0:
+            raise ValueError(f"drawings + references is at most 1, got {self.drawings} + {self.references}")
+        for name in ("latent_noise", "latent_weight", "gradient_weight", "adversarial_weight"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is a number from 0 up, got {getattr(self, name)}")
+
+
+class Reconstruction(nn.Module):
+    """An autoencoder as it is trained: pictures to latents, disturbed, and back."""
+
+    def __init__(self, autoencoder: GuidedAutoencoder | AutoencoderTiny) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, rgb: Tensor, guide: Tensor | None = None,
+                noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The decoded picture and the undisturbed latents (B, C, H / 8, W / 8).
+
+        noise is added in units of each sample's standard deviation; its size tells whether latents are halved first,
+        and then guide (B, 8, H, W) is halved too and the picture is (B, 3, H / 2, W / 2).
+        """
+        latents = encode(self.autoencoder, rgb)
+        sent = latents
+        if noise is not None:
+            if noise.shape[-1] < latents.shape[-1]:
+                sent, guide = F.avg_pool2d(sent, 2), F.avg_pool2d(guide, 2)
+            sent = sent + noise * latents.detach().std(dim=(1, 2, 3), keepdim=True)
+        return decode(self.autoencoder, sent, guide), latents
+
+
+def encode(autoencoder: GuidedAutoencoder | AutoencoderTiny, rgb: Tensor) -> Tensor:
+    """Latents (B, C, H / 8, W / 8), not scaled, of pictures in [-1, 1]."""
+    return autoencoder.encode(rgb).latents
+
+
+def decode(autoencoder: GuidedAutoencoder | AutoencoderTiny, latents: Tensor, guide: Tensor | None) -> Tensor:
+    """Pictures (B, 3, H, W), about [-1, 1]. An autoencoder that takes no guide does without."""
+    if isinstance(autoencoder, GuidedAutoencoder):
+        return autoencoder.decode(latents, guide).sample
+    return autoencoder.decode(latents).sample
+
+
+class PatchDiscriminator(nn.Module):
+    """Pictures (B, 3, H, W) to a score for every overlapping patch of 26 pixels, (B, 1, H / 4, W / 4)."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.GroupNorm(8, 2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.GroupNorm(8, 2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 3, padding=1),
+        )
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        return self.layers(rgb)
+
+
+class AutoencoderStage:
+    """Networks "autoencoder" (a Reconstruction; averaged) and, with an adversarial weight, "discriminator"."""
+
+    averaged = ("autoencoder",)
+
+    def __init__(self, settings: AutoencoderSettings, autoencoder: GuidedAutoencoder | AutoencoderTiny) -> None:
+        self.settings = settings
+        self.networks: dict[str, nn.Module] = {"autoencoder": _channels_last(Reconstruction(autoencoder))}
+        self.latent_channels = autoencoder.config.latent_channels
+        self.guided = isinstance(autoencoder, GuidedAutoencoder)
+        self._discriminator = _channels_last(PatchDiscriminator()) if settings.adversarial_weight else None
+        if self._discriminator is not None:
+            self.networks["discriminator"] = self._discriminator
+        self._seen: deque[Tensor] = deque(maxlen=CALIBRATION_BATCHES)
+
+    def to(self, device) -> None:
+        """Nothing here is frozen."""
+
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        self._seen.append(batch.target)
+        settings = self.settings
+        wanted, guide = training_pictures(batch, settings)
+        halved = chosen(step, settings.halved)
+        picture, latents = self.networks["autoencoder"](wanted, guide, self._noise(batch, wanted, halved))
+        wanted = F.avg_pool2d(wanted, 2) if halved else wanted
+
+        loss, log = reconstruction_loss(picture, wanted, settings.gradient_weight)
+        loss = loss + settings.latent_weight * latents.float().square().mean()
+        log["latent_std"] = latents.detach().float().std()
+        plays = self._discriminator is not None and step >= settings.adversarial_from
+        if plays:
+            with frozen(self._discriminator):
+                fooling, game = hinge_generator_loss(self._discriminator(picture))
+            loss, log = loss + settings.adversarial_weight * fooling, log | game
+        yield Update("autoencoder", loss, log)
+        if plays:
+            score = self.networks["discriminator"](torch.cat([wanted, picture.detach().to(wanted)]))
+            yield Update("discriminator", *hinge_discriminator_loss(*score.chunk(2)))
+
+    def _noise(self, batch: Batch, wanted: Tensor, halved: bool) -> Tensor:  # (B, C, h, w)
+        height, width = (side // DOWNSCALE // (2 if halved else 1) for side in wanted.shape[-2:])
+        level = batch.rand("latent noise level") * self.settings.latent_noise
+        return level[:, None, None, None] * batch.randn("latent noise", self.latent_channels, height, width)
+
+    @torch.no_grad()
+    def preview(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        network = networks["autoencoder"]
+        columns = {"target": batch.target, "without guide": network(batch.target)[0]}
+        if self.guided:
+            columns |= {"with guide": network(batch.target, batch.guide)[0], "guide": batch.guide[:, :3]}
+        return {title: column.clamp(-1.0, 1.0) for title, column in columns.items()}
+
+    @torch.no_grad()
+    def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
+        """folder/vae, with the scale of the latents of the last targets seen. Raises ValueError when none were."""
+        if not self._seen:
+            raise ValueError("the latents' scale is measured on the last batches trained on, and there were none; "
+                             "train for at least one step before exporting")
+        autoencoder = networks["autoencoder"].autoencoder
+        seen = (pictures.to(autoencoder.device) for pictures in self._seen)
+        latents = torch.cat([encode(autoencoder, pictures).float().flatten() for pictures in seen])
+        autoencoder.register_to_config(scaling_factor=1.0 / latents.std().item(), shift_factor=latents.mean().item())
+        nn.Module.to(autoencoder, memory_format=torch.contiguous_format).save_pretrained(folder / AUTOENCODER)
+
+
+def training_pictures(batch: Batch, settings: AutoencoderSettings) -> tuple[Tensor, Tensor]:
+    """What to reconstruct (B, 3, h, w) and with which guide (B, 8, h, w): each sample chosen, masked and cropped."""
+    u = batch.rand("autoencoder picture")[:, None, None, None]
+    others = settings.drawings + settings.references
+    wanted = torch.where(u < settings.drawings, batch.drawing, torch.where(u < others, batch.reference, batch.target))
+    guided = (u >= others) & (batch.rand("autoencoder guide")[:, None, None, None] >= settings.guide_dropout)
+    guide = torch.where(guided, batch.guide, torch.full_like(batch.guide, -1.0))
+    if settings.crop is not None:
+        wanted, guide = random_crop(torch.cat([wanted, guide], dim=1), batch, settings.crop).split((3, 8), dim=1)
+    return _channels_last(wanted), _channels_last(guide)
+
+
+def random_crop(pictures: Tensor, batch: Batch, side: int) -> Tensor:  # (B, c, H, W) -> (B, c, side, side)
+    """A square at a place of its own in each sample. Raises ValueError when it does not fit."""
+    height, width = pictures.shape[-2:]
+    if side > min(height, width):
+        raise ValueError(f"a crop of {side} pixels does not fit into pictures of {width}x{height}; make it smaller")
+    rows = (batch.rand("crop row") * (height - side + 1)).long().tolist()
+    columns = (batch.rand("crop column") * (width - side + 1)).long().tolist()
+    return torch.stack([picture[:, row:row + side, column:column + side]
+                        for picture, row, column in zip(pictures, rows, columns, strict=True)])
+
+
+@torch.no_grad()
+def reconstruction_figures(autoencoder: GuidedAutoencoder | AutoencoderTiny,
+                           batches: Iterable[Batch]) -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM of decoded targets as 8-bit pictures; psnr_guided and ssim_guided are with the guide.
+
+    `pictures` tells of how many. The autoencoder and the batches are on one device. Raises ValueError for no batch.
+    """
+    scores: dict[str, list[float]] = {}
+    for batch in batches:
+        latents = encode(autoencoder, batch.target)
+        guides = {"": None, "_guided": batch.guide} if isinstance(autoencoder, GuidedAutoencoder) else {"": None}
+        for suffix, guide in guides.items():
+            decoded = decode(autoencoder, latents, guide).float()
+            for picture, truth in zip(_uint8(decoded), _uint8(batch.target), strict=True):
+                scores.setdefault(f"psnr{suffix}", []).append(peak_signal_noise_ratio(truth, picture))
+                scores.setdefault(f"ssim{suffix}", []).append(structural_similarity(truth, picture, channel_axis=2))
+    if not scores:
+        raise ValueError("figures need at least one batch of pictures, got none")
+    return {name: float(np.mean(values)) for name, values in scores.items()} | {"pictures": len(scores["psnr"])}
+
+
+def _uint8(pictures: Tensor) -> list[np.ndarray]:  # (B, 3, H, W) -> B of (H, W, 3) uint8
+    return [to_uint8(picture[None]) for picture in pictures]
+
+
+def _channels_last(x: nn.Module | Tensor) -> nn.Module | Tensor:
+    """Convolutions on CPUs and in bfloat16 are about twice as fast in this layout."""
+    return x.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """What is computed inside does not reach the network's parameters; gradients pass through to its inputs."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

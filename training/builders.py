@@ -1,0 +1,174 @@
+"""What recipes are built from: runs of three sizes, data, and stages that start from what an earlier run left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from training.autoencoder import AutoencoderSettings, AutoencoderStage
+from training.data.loader import PairSettings
+from training.data.pairs import Corruption
+from training.data.shards import ShardedClips
+from training.data.sources import ClipSource
+from training.distill import DmdSettings, DmdStage
+from training.dmd2 import Dmd2Settings, Dmd2Stage
+from training.finish import FinishSettings, FinishStage
+from training.loop import RunSettings
+from training.midtrain import PROGRESSIVE, SETTLED, Injection, MidtrainSettings, MidtrainStage
+from training.pretrain import DenoisingSettings, PretrainStage, load_pixart, load_transformer
+from training.stage import Stage
+from training.synthetic.clips import ClipSettings, SyntheticClips
+from worldfm_ros.frame_model.autoencoder import LatentCodec
+from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
+from worldfm_ros.frame_model.config import FrameTransformerConfig
+from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
+from worldfm_ros.frame_model.released import RELEASED_CONFIG
+from worldfm_ros.frame_model.transformer import FrameTransformer
+
+__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "Dmd2Settings", "DmdSettings", "FinishSettings",
+           "RunSettings"]
+
+Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
+SMOKE_SIZES: Sizes = ((64, 64),)
+TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
+XL_SIZES: Sizes = ((512, 512),)
+SHARDS = "data/tiny"  # where clips are looked for without --data
+XL_CONFIG = replace(RELEASED_CONFIG, camera_encoding="prope")  # as the paper trains it (2.4.1)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run's stage is made from. start: the folder of weights to start from (None: from nothing); out: the run's
+    own folder; steps: its length."""
+
+    start: Path | None
+    out: Path
+    steps: int
+
+
+StageMaker = Callable[[Inputs], Stage]
+TransformerMaker = Callable[[Path, LatentCodec], FrameTransformer]  # from the folder to start from
+
+
+# ---- runs
+
+
+def smoke_run(learning_rate: float) -> RunSettings:
+    return RunSettings(steps=6, learning_rate=learning_rate, warmup=2, ema=0.9, checkpoint_every=2, preview_every=3)
+
+
+def tiny_run(steps: int, learning_rate: float | dict[str, float]) -> RunSettings:
+    return RunSettings(steps=steps, learning_rate=learning_rate, final_rate=0.05, warmup=200, weight_decay=0.01,
+                       precision="bf16", checkpoint_every=500, preview_every=500)
+
+
+def xl_run(steps: int, learning_rate: float, accumulate: int = 1) -> RunSettings:
+    return RunSettings(steps=steps, learning_rate=learning_rate, warmup=1000, weight_decay=0.03, ema=0.9999,
+                       accumulate=accumulate, precision="bf16")
+
+
+# ---- data
+
+
+def pairs(batch: int, sizes: Sizes, workers: int = 0) -> PairSettings:
+    return PairSettings(batch=batch, sizes=sizes, corruption=Corruption.default(), workers=workers)
+
+
+def shards(data: str | None) -> ClipSource:
+    """The clips of tar shards, in a folder or at an address."""
+    return ShardedClips(data or SHARDS)
+
+
+def procedural(data: str | None) -> ClipSource:
+    """Two small procedural clips, unless shards are named."""
+    return shards(data) if data else _procedural()
+
+
+@lru_cache
+def _procedural() -> ClipSource:
+    settings = ClipSettings(width=64, height=64, samples=1, texel=0.6)
+    return tuple(SyntheticClips(("rooms",), seed=0, count=2, settings=settings))
+
+
+# ---- stages
+
+
+def autoencoder_stage(settings: AutoencoderSettings, **network) -> StageMaker:
+    """Of a new GuidedAutoencoder, whose fields `network` are."""
+    return lambda inputs: AutoencoderStage(settings, GuidedAutoencoder(**network))
+
+
+def pretrain_stage(name: str, sizes: Sizes, transformer: TransformerMaker) -> StageMaker:
+    def stage(inputs: Inputs) -> PretrainStage:
+        codec = frozen_codec(inputs.start)
+        return PretrainStage(DenoisingSettings(name=name, sizes=sizes), transformer(inputs.start, codec), codec)
+
+    return stage
+
+
+def midtrain_stage(name: str, sizes: Sizes, injection: Injection, checkpointed: bool = False) -> StageMaker:
+    """checkpointed: activations are computed again for the gradients, not kept."""
+
+    def stage(inputs: Inputs) -> MidtrainStage:
+        settings = MidtrainSettings(name=name, sizes=sizes, steps=inputs.steps, injection=injection)
+        transformer = load_transformer(model_folder(inputs.start))
+        if checkpointed:
+            transformer.enable_gradient_checkpointing()
+        return MidtrainStage(settings, transformer, frozen_codec(inputs.start))
+
+    return stage
+
+
+def dmd_stage(settings: DmdSettings, checkpointed: bool = False) -> StageMaker:
+    """The teacher's pairs are kept in the run's folder."""
+    return lambda inputs: DmdStage(trained_model(inputs.start, checkpointed), settings, inputs.out / "pairs")
+
+
+def dmd2_stage(settings: Dmd2Settings, checkpointed: bool = False) -> StageMaker:
+    return lambda inputs: Dmd2Stage(trained_model(inputs.start, checkpointed), settings)
+
+
+def finish_stage(settings: FinishSettings) -> StageMaker:
+    return lambda inputs: FinishStage(trained_model(inputs.start), settings)
+
+
+# ---- networks to start from
+
+
+def smoke_transformer(start: Path, codec: LatentCodec) -> FrameTransformer:
+    return from_scratch(codec, hidden_size=48, depth=2, heads=2, base_size=4)
+
+
+def tiny_transformer(start: Path, codec: LatentCodec) -> FrameTransformer:
+    return from_scratch(codec, hidden_size=192, depth=8, heads=6)
+
+
+def from_scratch(codec: LatentCodec, **fields) -> FrameTransformer:
+    return FrameTransformer.build(FrameTransformerConfig(latent_channels=codec.latent_channels, **fields))
+
+
+def pixart(start: Path, codec: LatentCodec) -> FrameTransformer:
+    transformer = load_pixart(start / "transformer", XL_CONFIG)
+    transformer.enable_gradient_checkpointing()
+    return transformer
+
+
+def model_folder(start: Path) -> Path:
+    """A run's folder holds its model folder; or it is one itself."""
+    return start / "model" if (start / "model").is_dir() else start
+
+
+def frozen_codec(start: Path) -> LatentCodec:
+    return LatentCodec(load_autoencoder(model_folder(start) / "vae"))
+
+
+def trained_model(start: Path, checkpointed: bool = False) -> LoadedModel:
+    """A teacher, or a student to be finished, in float32."""
+    model = load_model_folder(model_folder(start), dtype=torch.float32)
+    if checkpointed:
+        model.transformer.enable_gradient_checkpointing()
+    return model

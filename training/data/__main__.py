@@ -1,0 +1,113 @@
+"""`python -m training.data build SOURCE... --out DIR` and `python -m training.data info DIR`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+import sys
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from training.data.contact_sheet import write_contact_sheet
+from training.data.pairs import Corruption, make_pair
+from training.data.shard_index import read_index
+from training.data.shards import ShardedClips, write_shards
+from training.data.sources import ClipSource, Joined, open_source
+from worldfm_ros.cli.facts import AsJson, print_facts
+from worldfm_ros.clips import TARGETS
+from worldfm_ros.progress import Progress
+
+SHEET = "contact_sheet.png"
+SHEET_ROWS = 12
+SHEET_SIZE = (192, 192)  # (height, width) pixels of a picture
+
+
+def build(
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
+    *,
+    out: Path,
+    stride: int = 1,
+    synthetic: str = "",
+    count: int = 1000,
+    seed: int = 0,
+    clips_per_scene: int = 8,
+    clips_per_shard: int = 32,
+    json: AsJson = False,
+) -> None:
+    """Write the clips of sources to shards, and a contact sheet of training pairs to look at.
+
+    A build that was stopped goes on where it was when it is run again.
+
+    Args:
+        sources: RGB-D folders, transforms.json files, COLMAP projects, bags.
+        out: the folder for the shards.
+        stride: a clip is 16 frames that are so many frames apart.
+        synthetic: families of procedural scenes, e.g. rooms,office; clips of them follow those of the sources.
+        count: the number of synthetic clips.
+        seed: of the synthetic clips.
+        clips_per_scene: so many synthetic clips share a scene; its light is worked out once.
+        clips_per_shard: how many clips a tar file holds.
+    """
+    clips: list[ClipSource] = [open_source(source, stride) for source in sources]
+    origin = {"sources": [str(source) for source in sources], "stride": stride}
+    frames_skipped = sum((source.skipped for source in clips), Counter())
+    if synthetic:
+        from training.synthetic.clips import SyntheticClips
+
+        clips.append(SyntheticClips(tuple(synthetic.split(",")), seed, count,
+                                    clips_per_scene=clips_per_scene))
+        origin.update(synthetic=synthetic, count=count, seed=seed, clips_per_scene=clips_per_scene)
+    if not clips:
+        raise ValueError("nothing to build from: name a source, or --synthetic FAMILY,...")
+    write_shards(Joined(clips), out, clips_per_shard, origin, Progress("writing clips"))
+    shards = ShardedClips(out)
+    write_contact_sheet(sheet_pairs(shards), out / SHEET)
+    print_facts({**describe(out), "frames left out": dict(frames_skipped), "contact sheet": str(out / SHEET)}, json)
+
+
+def info(folder: tyro.conf.Positional[Path], verify: bool = False, json: AsJson = False) -> None:
+    """Say what a folder of shards holds.
+
+    Args:
+        folder: the folder.
+        verify: read all shards and compare them with their checksums.
+    """
+    if verify:
+        ShardedClips(folder).verify(Progress("verifying shards"))
+    print_facts(describe(folder), json)
+
+
+def describe(folder: Path) -> dict:
+    """The facts of a folder of shards, JSON-ready. Raises ValueError."""
+    shards, index = ShardedClips(folder), read_index(folder)
+    frame = shards[0].frames[0]
+    return {
+        "clips": len(shards),
+        "shards": len(index.shards),
+        "bytes": sum(shard.bytes for shard in index.shards),
+        "first clip's pictures": f"{frame.intrinsics.width}x{frame.intrinsics.height}",
+        "made from": index.source,
+        "clips left out": index.skipped,
+    }
+
+
+def sheet_pairs(clips: ClipSource):
+    """Pairs with the corruption of training, of clips from all over the source."""
+    for row, number in enumerate(np.linspace(0, len(clips) - 1, SHEET_ROWS).round().astype(int)):
+        yield make_pair(clips[int(number)], TARGETS[5 * row % len(TARGETS)], SHEET_SIZE, Corruption.default(), row)
+
+
+def main() -> int:
+    """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict({"build": build, "info": info}, prog="python -m training.data")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Batches of pairs in an order that is a function of the step alone.
+
+What a step is trained on, the size of its pictures, its clips, targets and random numbers, depends on (seed, step) and
+on nothing else: not on the number of workers or processes, nor on where a run was resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from training.batch import Batch
+from training.data.pairs import Corruption, make_pair
+from training.data.sources import ClipSource
+from worldfm_ros.clips import TARGETS
+
+CLIPS_KEPT = 4  # decoded, in each worker
+PERMUTATION, SLOT, STEP = range(3)  # what a stream of random numbers is for
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings:
+    """batch: pairs a step, of all processes together. sizes: the (height, width) of which each step takes one.
+    workers: processes that make pairs, 0 = the calling one. targets_per_clip: each clip gives so many pairs of a batch.
+    neighbours: clips are used in runs of so many that follow each other in the source; 1 shuffles best, a source that
+    makes clips scene by scene is faster with more.
+
+    Raises ValueError for settings that make no batch.
+    """
+
+    batch: int
+    sizes: tuple[tuple[int, int], ...]
+    corruption: Corruption
+    seed: int = 0
+    workers: int = 0
+    targets_per_clip: int = 4
+    neighbours: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or not self.sizes or self.workers < 0 or self.seed < 0:
+            raise ValueError("a batch has at least one pair and one size, workers and seed are not negative, "
+                             f"got {self.batch} pairs, {self.sizes}, {self.workers} workers, seed {self.seed}")
+        if self.neighbours < 1:
+            raise ValueError(f"clips are used in runs of 1 or more, got neighbours {self.neighbours}")
+        if not 1 <= self.targets_per_clip <= len(TARGETS):
+            raise ValueError(f"a clip has {len(TARGETS)} targets, got targets_per_clip {self.targets_per_clip}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pair to make: a clip of the source, a position in it, and the seed."""
+
+    clip: int
+    target: int
+    seed: int
+
+
+def plan(clips: int, settings: PairSettings, step: int) -> tuple[tuple[int, int], list[Sample]]:
+    """The size (height, width) of a step's pictures and its samples, for a source of so many clips.
+
+    The steps go through the clips in a random order, another one in each epoch, and use each clip once an epoch.
+    """
+    rng = np.random.default_rng([settings.seed, STEP, step])
+    size = settings.sizes[rng.integers(len(settings.sizes))]
+    per_clip = settings.targets_per_clip
+    slots = -(-settings.batch // per_clip)  # clips that a step uses
+    samples = []
+    for slot in range(step * slots, (step + 1) * slots):
+        epoch, place = divmod(slot, clips)
+        targets = np.random.default_rng([settings.seed, SLOT, slot]).permutation(TARGETS)[:per_clip]
+        clip = int(_order(settings.seed, epoch, clips, settings.neighbours)[place])
+        samples += [(clip, int(target)) for target in targets]
+    return size, [Sample(*sample, int(seed)) for sample, seed in
+                  zip(samples[:settings.batch], rng.integers(0, 2**62, settings.batch), strict=True)]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, clips: int, neighbours: int) -> np.ndarray:
+    runs = np.random.default_rng([seed, PERMUTATION, epoch]).permutation(-(-clips // neighbours))
+    return np.argsort(runs[np.arange(clips) // neighbours], kind="stable")
+
+
+def loader(source: ClipSource, settings: PairSettings, first_step: int, last_step: int, rank: int = 0,
+           world: int = 1) -> Iterable[Batch]:
+    """One batch for each of the steps first_step..last_step - 1: the share of process `rank` of `world`, in order.
+
+    The shares of all processes, one after the other, are the batch of a single one. Raises ValueError for an empty
+    source and for a batch that cannot be shared evenly.
+    """
+    if not len(source):
+        raise ValueError("there are no clips to train on")
+    if settings.batch % world or not 0 <= rank < world:
+        raise ValueError(f"{world} processes (this is {rank}) cannot share a batch of {settings.batch} pairs evenly")
+    return DataLoader(_Shares(source, settings, rank, world), batch_size=None, sampler=range(first_step, last_step),
+                      num_workers=settings.workers, collate_fn=_as_it_is, worker_init_fn=_start_worker)
+
+
+class _Shares(Dataset):
+    """A process's share of each step's batch."""
+
+    def __init__(self, source: ClipSource, settings: PairSettings, rank: int, world: int) -> None:
+        self.source, self.settings, self.rank, self.world = source, settings, rank, world
+        self._clip = lru_cache(maxsize=CLIPS_KEPT)(source.__getitem__)
+
+    def __getitem__(self, step: int) -> Batch:
+        size, samples = plan(len(self.source), self.settings, step)
+        share = self.settings.batch // self.world
+        return Batch.collate([
+            make_pair(self._clip(sample.clip), sample.target, size, self.settings.corruption, sample.seed)
+            for sample in samples[self.rank * share:(self.rank + 1) * share]
+        ])
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _start_worker(number: int) -> None:
+    cv2.setNumThreads(0)  # a worker is one thread; OpenCV's own do not survive the fork

@@ -1,0 +1,97 @@
+"""A clip as files of a webdataset sample: K.json, K.00.rgb.jpg, K.00.depth.png, K.00.labels.png, K.01.rgb.jpg, ...
+
+The JSON holds the clip's name and each frame's index, camera and pose (tx ty tz qx qy qz qw, camera-to-world, optical
+axes, metres). Colours are JPEG of quality 95, depth is uint16 millimetres (0 = none, as is what lies beyond 65.5 m).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import json
+
+import cv2
+import numpy as np
+
+from worldfm_ros.clips import Clip
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.rgbd_folder import RgbdFrame
+
+QUALITY = 95
+FARTHEST = 65.535  # metres
+
+
+def encode(clip: Clip) -> dict[str, bytes]:
+    """The files of a clip by extension, in the order in which they are stored."""
+    files = {"json": json.dumps({"name": clip.name, "frames": [_facts(frame) for frame in clip.frames]}).encode()}
+    for number, frame in enumerate(clip.frames):
+        files[f"{number:02d}.rgb.jpg"] = _compress(".jpg", cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR),
+                                                   [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        depth = np.where(frame.depth <= FARTHEST, frame.depth, 0)
+        files[f"{number:02d}.depth.png"] = _compress(".png", np.rint(depth * 1000).astype(np.uint16))
+        if frame.labels is not None:
+            files[f"{number:02d}.labels.png"] = _compress(".png", frame.labels)
+    return files
+
+
+def decode(files: Mapping[str, bytes], where: str) -> Clip:
+    """The inverse of `encode`; a frame's pictures are decoded when it is first asked for: a batch needs few.
+
+    Raises ValueError, naming `where`, for files that are missing.
+    """
+    try:
+        facts = json.loads(files["json"])
+        return Clip(facts["name"], StoredFrames(facts["frames"], files, where))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{where} is no clip: {error!r}; build its shard again") from error
+
+
+class StoredFrames(Sequence[RgbdFrame]):
+    """The frames of a stored clip. Asking for one raises ValueError when its files are missing or no pictures."""
+
+    def __init__(self, facts: Sequence[Mapping], files: Mapping[str, bytes], where: str) -> None:
+        self._facts, self._files, self._where = facts, files, where
+        self._decoded: dict[int, RgbdFrame] = {}
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __getitem__(self, number: int) -> RgbdFrame:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if number not in self._decoded:
+            self._decoded[number] = self._decode(number)
+        return self._decoded[number]
+
+    def _decode(self, number: int) -> RgbdFrame:
+        facts = self._facts[number]
+        camera = Intrinsics(*facts["camera"])
+        pose = Pose.from_quaternion(facts["pose"][:3], facts["pose"][3:])
+        rgb = cv2.cvtColor(self._picture(number, "rgb.jpg", camera), cv2.COLOR_BGR2RGB)
+        depth = self._picture(number, "depth.png", camera).astype(np.float32) / 1000
+        labels = self._picture(number, "labels.png", camera) if f"{number:02d}.labels.png" in self._files else None
+        return RgbdFrame(facts["index"], rgb, depth, camera, pose, labels)
+
+    def _picture(self, number: int, kind: str, camera: Intrinsics) -> np.ndarray:
+        name = f"{number:02d}.{kind}"
+        data = np.frombuffer(self._files.get(name, b""), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        if image is None or image.shape[:2] != (camera.height, camera.width):
+            size = "missing or no picture" if image is None else f"{image.shape[1]}x{image.shape[0]}"
+            raise ValueError(f"{self._where}: {name} is {size}, expected {camera.width}x{camera.height}; "
+                             "build its shard again")
+        return image
+
+
+def _facts(frame: RgbdFrame) -> dict:
+    camera, pose = frame.intrinsics, frame.T_world_camera
+    return {
+        "index": int(frame.index),
+        "camera": [camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy],
+        "pose": [*pose.translation.tolist(), *(float(q) for q in pose.quaternion)],
+    }
+
+
+def _compress(extension: str, image: np.ndarray, options: Sequence[int] = ()) -> bytes:
+    done, data = cv2.imencode(extension, image, options)
+    assert done, f"OpenCV cannot write {image.dtype} {image.shape} as {extension}"
+    return data.tobytes()
