@@ -15,9 +15,9 @@ from worldfm_ros.anchor_fill import AnchorFill
 from worldfm_ros.cli.main import main
 from worldfm_ros.clips import REFERENCE_GROUP, TARGETS
 from worldfm_ros.degradation import Degradation
-from worldfm_ros.evaluation import average, evaluate, load_model, paint
+from worldfm_ros.evaluation import average, evaluate, paint
 from worldfm_ros.frame_model.checkpoint import save_model_folder
-from worldfm_ros.generator import load_generator
+from worldfm_ros.generator import load_generator, load_model
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.held_out import ClipViews, Photographs, WorldViews, hold_out, spread, targets
 from worldfm_ros.rgbd_folder import RgbdFolder, write_camera, write_poses

@@ -35,7 +35,7 @@ def run(recipe: Annotated[str | None, tyro.conf.arg(help="its name; --list tells
         raise ValueError("a run needs --recipe NAME and --out DIR; --list prints the recipes")
     found = find_recipe(recipe)
     if steps is not None:
-        found = replace(found, run=replace(found.run, steps=steps))
+        found = replace(found, run=found.run.of_length(steps))
     check_out(out, resume)
     follow(found, recipe, out, resume, data, found.start(out, start))
 

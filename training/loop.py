@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import itertools
 import math
 from pathlib import Path
@@ -72,6 +72,10 @@ class RunSettings:
             raise ValueError(f"ema is a number from 0 up and below 1, got {self.ema}")
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision is no or bf16, got {self.precision!r}")
+
+    def of_length(self, steps: int) -> RunSettings:
+        """The same run in so many steps; its warm-up is a tenth of them at most."""
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 10))
 
     def rate(self, network: str, step: int) -> float:
         """A network's learning rate in step `step`, from 0. Raises ValueError for a network that has none."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldfm_ros.anchor_fill import AnchorFill, inpaint
+from worldfm_ros.anchor_fill import inpaint
 from worldfm_ros.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
 from worldfm_ros.generator import FrameModel
 from worldfm_ros.held_out import HeldOutView, HeldOutViews, spread
@@ -41,15 +41,6 @@ class Evaluation:
 
     figures: dict
     examples: list[PaintedView]
-
-
-def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
-    """The frame model of that name or folder; `anchors` is the one without a network. Raises ValueError."""
-    if name == "anchors":
-        return AnchorFill()
-    from worldfm_ros.learned_painter import load_painter
-
-    return load_painter(name, seed, preset=preset)
 
 
 def evaluate(views: HeldOutViews, model: FrameModel, track: Callable[[Iterable], Iterable] = iter) -> Evaluation:

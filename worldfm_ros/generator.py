@@ -61,14 +61,19 @@ class FrameGenerator:
         return Frame(rgb, drawing.depth, drawing.labels, drawing.coverage, reference.id if reference else None)
 
 
-def load_generator(world: World, model: str = "anchors", seed: int = 0, preset: str = "exact") -> FrameGenerator:
-    """A generator over `world` with the frame model of that name or folder.
+def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
+    """The frame model of that name or folder; `anchors` is the one without a network.
 
     `seed` is the noise's; `preset` (exact, fast) says whether a network's picture may change for speed. Raises
     ValueError listing the models that there are.
     """
-    if model == "anchors":
-        return FrameGenerator(world, AnchorFill())
+    if name == "anchors":
+        return AnchorFill()
     from worldfm_ros.learned_painter import load_painter  # torch takes seconds to import, and not every camera needs it
 
-    return FrameGenerator(world, load_painter(model, seed, preset=preset))
+    return load_painter(name, seed, preset=preset)
+
+
+def load_generator(world: World, model: str = "anchors", seed: int = 0, preset: str = "exact") -> FrameGenerator:
+    """A generator over `world` with that frame model. Raises ValueError as load_model does."""
+    return FrameGenerator(world, load_model(model, seed, preset))

@@ -22,8 +22,8 @@ from worldfm_ros.world.builders.lightmap import (
     FACE_AXES,
     FAINT,
     OFFSET,
-    _sample_lights,
     mix_paint,
+    sample_lights,
 )
 from worldfm_ros.world.builders.scene import Scene
 from worldfm_ros.world.builders.solids import BOX, CYLINDER, SPHERE
@@ -187,7 +187,7 @@ def _direct(scene: Scene, solids: Solids, points: Tensor, normals: Tensor) -> Te
     """Irradiance (N, 64, 3) straight from the lamps at blocks of points (N, 64, 3)."""
     casters = solids[solids.opaque.nonzero()[:, 0]]
     total = torch.zeros_like(points)
-    for row in torch.from_numpy(_sample_lights(scene.lights)).float().to(points.device):
+    for row in torch.from_numpy(sample_lights(scene.lights)).float().to(points.device):
         position, intensity, direction = row.split(3)
         ways = position - points
         distance = ways.norm(dim=2)

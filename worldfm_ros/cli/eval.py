@@ -111,8 +111,9 @@ def evaluate(
     for file in (json, montage):
         check_target(file)
     from worldfm_ros import evaluation
+    from worldfm_ros.generator import load_model
 
-    painter = evaluation.load_model(model, degradation.seed, preset)
+    painter = load_model(model, degradation.seed, preset)
     views = protocol.find(source, degradation)
     result = evaluation.evaluate(views, painter, Progress(f"painting with {model}"))
     settings = {"source": source, "model": model, "preset": preset, **asdict(protocol), **asdict(degradation)}

@@ -77,7 +77,7 @@ def bake(scene: Scene, geometry: Geometry, paint: Paint, texel: float, workers: 
     points, normals, buried = np.zeros((count, 3)), np.zeros((count, 3)), np.zeros(count, np.bool_)
     in_bands(_place_vertices, len(faces), workers, geometry, faces, points, normals, buried)
     direct = np.zeros((count, 3), np.float32)
-    in_bands(_direct, count, workers, geometry, _sample_lights(scene.lights), points, normals, buried, direct)
+    in_bands(_direct, count, workers, geometry, sample_lights(scene.lights), points, normals, buried, direct)
     _fill_buried(faces, buried.copy(), direct)
     reflected = np.minimum(direct, 4.0 * BOUNCE_LIMIT)
     for _ in range(2):
@@ -98,7 +98,7 @@ def _layout(geometry: Geometry, texel: float) -> tuple[np.ndarray, int]:
     return np.concatenate([first[:-1].reshape(-1, 6, 1), sizes], axis=2), int(first[-1])
 
 
-def _sample_lights(lights: tuple[Light, ...]) -> np.ndarray:
+def sample_lights(lights: tuple[Light, ...]) -> np.ndarray:
     """(S, 9): position, intensity and direction (0 for all round) of the point samples of all lights."""
     rows = []
     for light in lights:
