@@ -307,6 +307,7 @@ def test_hold_out_and_views_from_the_command_line(scan, world, tmp_path, monkeyp
         (["--clips", "16", "--montage", "/nowhere/x.png"], "there is no folder /nowhere"),
         (["--clips", "16", "--json", "/nowhere/x.json"], "there is no folder /nowhere"),
         (["--hold-out", "8", "--voxel", "0"], "voxel size"),
+        (["--clips", "16", "--noise", "fresh"], "for a model with a network; got 'fresh' for anchors"),
         (["--views", "/nowhere"], "/nowhere is no RGB-D folder"),
     ],
 )
@@ -316,6 +317,16 @@ def test_errors_are_one_line_and_nothing_is_written(words, message, scan, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and message in lines[0]
     assert not any(tmp_path.iterdir())
+
+
+def test_noise_that_is_fresh_in_every_frame_makes_no_frame_twice(scan, tmp_path, monkeypatch):
+    folder, revisits = tmp_path / "random", {}
+    save_model_folder(folder, tiny_settings(), tiny_transformer(), tiny_taesd())
+    for noise in ("seeded", "world", "fresh"):
+        words = ["--clips", "16", "--model", folder, "--width", "48", "--height", "32", "--noise", noise]
+        assert worldfm(monkeypatch, "eval", scan, *words, "--json", tmp_path / f"{noise}.json") == 0
+        revisits[noise] = json.loads((tmp_path / f"{noise}.json").read_text())["model"]["revisit_psnr"]
+    assert revisits["seeded"] == revisits["world"] == 120 and revisits["fresh"] < 60
 
 
 def test_folders_that_cannot_be_evaluated(scan, world, tmp_path, monkeypatch, capsys):

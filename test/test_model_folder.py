@@ -120,7 +120,7 @@ def change(file, **entries):
     ("model.json", {"steps": 2.5}, "steps .* got 2.5"),
     ("model.json", {"t_mid": 1000}, "t_mid .* got 1000"),
     ("model.json", {"prediction_type": "x0"}, "prediction_type .* got 'x0'"),
-    ("model.json", {"noise": "blue"}, "noise is one of seeded, world, got 'blue'"),
+    ("model.json", {"noise": "blue"}, "noise is one of seeded, world, fresh, got 'blue'"),
     ("model.json", {"sizes": []}, r"sizes is a list of \[height, width\]"),
     ("model.json", {"sizes": [[32, "48"]]}, "sizes is a list"),
     ("model.json", {"sizes": 32}, "sizes is a list"),

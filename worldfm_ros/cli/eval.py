@@ -25,6 +25,7 @@ from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import read_world
 
 if TYPE_CHECKING:
+    from worldfm_ros.frame_model.noise import Noise
     from worldfm_ros.held_out import HeldOutViews
 
 MIN_SIDE = 16  # pixels
@@ -91,6 +92,7 @@ def evaluate(
     degradation: tyro.conf.OmitArgPrefixes[Degradation],
     montage: Path | None = None,
     preset: str = "exact",
+    noise: str | None = None,
 ) -> None:
     """Score a frame model on photographs it has not seen, beside the anchor drawing with its holes inpainted.
 
@@ -106,6 +108,7 @@ def evaluate(
         json: write the figures to this file.
         montage: write some views as a PNG: drawing, baseline, model, photograph.
         preset: exact, or fast: what may be done to a network for speed.
+        noise: seeded, world or fresh, instead of the model's own.
     """
     protocol.check()
     for file in (json, montage):
@@ -114,15 +117,28 @@ def evaluate(
     from worldfm_ros.generator import load_model
 
     painter = load_model(model, degradation.seed, preset)
+    if noise is not None:
+        painter.noise = find_noise(noise, model, degradation.seed)
     views = protocol.find(source, degradation)
     result = evaluation.evaluate(views, painter, Progress(f"painting with {model}"))
-    settings = {"source": source, "model": model, "preset": preset, **asdict(protocol), **asdict(degradation)}
+    settings = {"source": source, "model": model, "preset": preset, "noise": noise, **asdict(protocol),
+                **asdict(degradation)}
     figures = result.figures | {"settings": {name: str(value) if isinstance(value, Path) else value
                                              for name, value in settings.items()}}
     if montage is not None:
         write_montage(result.examples, montage)
     write_json(json, figures)
     print_table(figures)
+
+
+def find_noise(name: str, model: str, seed: int) -> Noise:
+    """The noise of that name. Raises ValueError listing the names, and for a model without a network."""
+    from worldfm_ros.frame_model.checkpoint import NOISES
+
+    if model == "anchors" or name not in NOISES:
+        raise ValueError(f"--noise is one of {', '.join(NOISES)}, for a model with a network; "
+                         f"got {name!r} for {model}")
+    return NOISES[name](seed)
 
 
 def check_target(file: Path | None) -> None:

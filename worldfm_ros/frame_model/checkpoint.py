@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from worldfm_ros.frame_model.autoencoder import AUTOENCODERS, LatentCodec, ready
-from worldfm_ros.frame_model.noise import SeededNoise, WorldNoise
+from worldfm_ros.frame_model.noise import FreshNoise, SeededNoise, WorldNoise
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP, check_prediction_type
 from worldfm_ros.frame_model.transformer import FrameTransformer
 
@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 MANIFEST, TRANSFORMER, AUTOENCODER, CARD = "model.json", "transformer", "vae", "README.md"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 WORK_BYTES = 4096  # a pixel: an estimate of what decoding at full resolution keeps at a time
-NOISES = {"seeded": SeededNoise, "world": WorldNoise}
+NOISES = {"seeded": SeededNoise, "world": WorldNoise, "fresh": FreshNoise}
 
 
 class ModelError(ValueError):
@@ -45,7 +45,8 @@ class ModelSettings:
     """How a model is sampled and where it comes from: the content of model.json. Raises ModelError naming the field.
 
     steps: network calls a frame: 1, 2 (t = 999, then t_mid), or more (DPM-Solver++). sizes: (height, width) pixels that
-    the model was made for. noise: `seeded` (sticks to the screen) or `world` (sticks to surfaces).
+    the model was made for. noise: `seeded` (sticks to the screen), `world` (sticks to surfaces) or `fresh`
+    (another in every frame, as in the released code).
     """
 
     name: str

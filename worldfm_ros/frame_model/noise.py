@@ -50,6 +50,16 @@ class SeededNoise:
         return torch.randn((count, channels, height, width), generator=generator)
 
 
+class FreshNoise:
+    """Other noise in every frame, the released recipe: it flickers, and no frame can be had again. For comparison."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+
+    def draw(self, count: int, channels: int, height: int, width: int, surface: DrawnSurface | None = None) -> Tensor:
+        return torch.randn((count, channels, height, width), generator=self._generator)
+
+
 @dataclass(frozen=True)
 class WorldNoise:
     """The same surface point brings the same noise to every view of it.
