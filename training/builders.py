@@ -144,7 +144,7 @@ def smoke_transformer(start: Path, codec: LatentCodec) -> FrameTransformer:
 
 
 def tiny_transformer(start: Path, codec: LatentCodec) -> FrameTransformer:
-    return from_scratch(codec, hidden_size=192, depth=8, heads=6)
+    return from_scratch(codec, hidden_size=192, depth=8, heads=3)
 
 
 def from_scratch(codec: LatentCodec, **fields) -> FrameTransformer:

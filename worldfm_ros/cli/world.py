@@ -33,7 +33,7 @@ def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", 
 
     Args:
         out: the world folder to write; a world that is there is replaced.
-        source: the family of scenes.
+        source: the family of scenes: apartment, rooms, office, warehouse or street.
         seed: another seed, another scene of the family.
     """
     _finish(build_scene(source, seed, Progress(f"rendering the {source}")), out)

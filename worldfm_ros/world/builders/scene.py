@@ -140,7 +140,7 @@ class Scene:
         points = np.asarray(points, dtype=np.float64)
         nearest = np.full(len(points), np.inf)
         for solid in self.primitives:
-            np.minimum(nearest, _distance(solid, points), out=nearest)
+            np.minimum(nearest, signed_distance(solid, points), out=nearest)
         return nearest
 
 
@@ -151,8 +151,9 @@ def solid_bounds(solid: Solid) -> np.ndarray:
     return np.stack([solid.centre - half, solid.centre + half])
 
 
-def _distance(solid: Solid, points: np.ndarray) -> np.ndarray:
-    """Signed distance (N,), exact for boxes and round solids; elliptic ones count as their circumscribed round one."""
+def signed_distance(solid: Solid, points: np.ndarray) -> np.ndarray:
+    """Metres (N,) from points (N, 3) to a solid, negative inside: exact for boxes and round solids; elliptic ones
+    count as their circumscribed round one."""
     c, s = math.cos(solid.yaw), math.sin(solid.yaw)
     local = (points - solid.centre) @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     half = np.array(solid.size) / 2.0

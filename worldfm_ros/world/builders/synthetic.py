@@ -17,13 +17,31 @@ from scipy.spatial.transform import Rotation
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.builders.apartment import apartment
+from worldfm_ros.world.builders.office import office
 from worldfm_ros.world.builders.raycaster import RayCaster, RayImage
-from worldfm_ros.world.builders.scene import Box, Cylinder, Light, Material, Scene, Solid, Sphere, Texture, moved
+from worldfm_ros.world.builders.rooms import rooms
+from worldfm_ros.world.builders.scene import (
+    Box,
+    Cylinder,
+    Light,
+    Material,
+    Scene,
+    Solid,
+    Sphere,
+    Texture,
+    moved,
+    signed_distance,
+)
+from worldfm_ros.world.builders.street import street
+from worldfm_ros.world.builders.warehouse import warehouse
 
 __all__ = ["SCENES", "Box", "Cylinder", "Light", "Material", "RayCaster", "RayImage", "Scene", "Solid", "Sphere",
            "Texture", "apartment", "free_floor", "moved", "observe", "viewpoints"]
 
-SCENES: dict[str, Callable[[int], Scene]] = {"apartment": apartment}  # families of scenes: a seed makes one
+# families of scenes: a seed makes one
+SCENES: dict[str, Callable[[int], Scene]] = {
+    "apartment": apartment, "rooms": rooms, "office": office, "warehouse": warehouse,
+    "street": street}
 
 GRID = 0.1  # metres; candidate places on the floor
 ROBOT_HEIGHTS = (0.1, 0.35, 0.6, 0.85, 1.1, 1.35, 1.6)  # metres; where a place is checked for room
@@ -71,15 +89,29 @@ def free_floor(scene: Scene, clearance: float = CLEARANCE) -> np.ndarray:
     1.6 m; of separate areas the largest, so that all are connected. Raises ValueError when there is none."""
     (west, south, _), (east, north, _) = scene.bounds
     x, y = np.meshgrid(np.arange(west, east, GRID), np.arange(south, north, GRID), indexing="ij")
-    free = scene.clearance(np.stack([x.ravel(), y.ravel(), np.full(x.size, -0.01)], axis=1)).reshape(x.shape) < 0.0
+    free = _near(scene, x, y, -0.01, 0.0)
     for height in ROBOT_HEIGHTS:
-        points = np.stack([x, y, np.full_like(x, height)], axis=-1)[free]
-        free[free] = scene.clearance(points) > min(clearance, height - 0.03)  # the floor itself is no obstacle
+        free &= ~_near(scene, x, y, height, min(clearance, height - 0.03))  # the floor itself is no obstacle
     areas, n = ndimage.label(free)
     if n == 0:
         raise ValueError(f"scene {scene.name!r} has no place on its floor z = 0 with {clearance} m of room around")
     largest = 1 + np.argmax(np.bincount(areas.ravel())[1:])
     return np.stack([x, y], axis=-1)[areas == largest]
+
+
+def _near(scene: Scene, x: np.ndarray, y: np.ndarray, height: float, limit: float) -> np.ndarray:
+    """Where on the grid, at that height, a solid is nearer than `limit` metres; each is tried on its own patch only."""
+    near = np.zeros(x.shape, bool)
+    for solid in scene.primitives:
+        reach = math.hypot(*solid.size) / 2.0 + limit
+        if abs(solid.centre[2] - height) > (solid.size[2] / 2.0 + limit if isinstance(solid, Box) else reach):
+            continue
+        low, high = (np.array(solid.centre[:2]) - (x[0, 0], y[0, 0]) + [[-reach], [reach]]) / GRID
+        rows, columns = (slice(max(math.floor(a), 0), max(math.ceil(b) + 1, 0)) for a, b in zip(low, high, strict=True))
+        points = np.stack([x[rows, columns], y[rows, columns], np.full_like(x[rows, columns], height)], axis=-1)
+        distance = signed_distance(solid, points.reshape(-1, 3)).reshape(points.shape[:2])
+        near[rows, columns] |= distance < limit
+    return near
 
 
 def _spread(places: np.ndarray, count: int, seed: int) -> np.ndarray:
