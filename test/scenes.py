@@ -1,10 +1,10 @@
 """Scenes for tests: an empty box room with a smooth colour pattern, seen exactly, and RGB-D folders made from it."""
 
-import cv2
 import numpy as np
 
+from worldfm_ros import rgbd_folder
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame, write_camera, write_poses
+from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, fuse
 
 LOW, HIGH = np.array([-2.0, -1.5, 0.0]), np.array([2.0, 1.5, 2.5])
@@ -47,12 +47,6 @@ def room_world(count=12, voxel=0.05, name="room", **settings):
 
 
 def write_rgbd_folder(folder, frames):
-    """Frames as an RGB-D folder (PNG colour, so that nothing is lost)."""
-    for name in ("rgb", "depth"):
-        (folder / name).mkdir(parents=True)
-    for frame in frames:
-        cv2.imwrite(str(folder / "rgb" / f"{frame.index:06d}.png"), np.ascontiguousarray(frame.rgb[..., ::-1]))
-        cv2.imwrite(str(folder / "depth" / f"{frame.index:06d}.png"), np.rint(frame.depth * 1000).astype(np.uint16))
-    write_poses({frame.index: frame.T_world_camera for frame in frames}, folder / "poses.txt")
-    write_camera(frames[0].intrinsics, folder / "camera.yaml")
+    """Frames as an RGB-D folder, which is returned."""
+    rgbd_folder.write_rgbd_folder(frames, folder)
     return folder

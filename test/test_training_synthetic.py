@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from training.synthetic import trajectories
+from training.synthetic.__main__ import main
 from training.synthetic.clips import ClipSettings, SyntheticClips, studio, synthetic_clip
 from training.synthetic.trajectories import TEMPLATES, Space, draw
-from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS
+from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, cut
+from worldfm_ros.rgbd_folder import RgbdFolder
 from worldfm_ros.world.builders.raycaster import RayCaster
 from worldfm_ros.world.builders.synthetic import Box, Light, Material, Scene
 
@@ -161,3 +163,12 @@ def test_the_bench_prints_a_table_and_refuses_what_is_not_there():
     assert "frames/s" in done.stdout and "numba" in done.stdout
     refused = subprocess.run([*command, "castle"], capture_output=True, text=True)
     assert refused.returncode == 2 and "castle" in refused.stderr and "rooms" in refused.stderr
+
+
+def test_a_filmed_scene_is_an_rgbd_folder_of_whole_clips(tmp_path, monkeypatch, capsys):
+    words = ["training.synthetic", "film", "rooms", "--seed", "3", "--clips", "1", "--out", str(tmp_path / "film")]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0
+    (clip,) = cut(RgbdFolder(tmp_path / "film"), "film")
+    assert clip.frames[0].rgb.shape == (256, 320, 3) and all((frame.depth > 0).any() for frame in clip.frames)
+    assert main() == 2 and "exists; choose another name" in capsys.readouterr().err

@@ -107,8 +107,8 @@ def train(stage: Stage, batches: Callable[[int], Iterable[Batch]], settings: Run
     if main:
         out.mkdir(parents=True, exist_ok=True)
         (out / CHECKPOINTS).mkdir(exist_ok=True)
-    stream = iter(batches(done)) if done < settings.steps else iter(())
     with signals_to_stop() as received, open_logbook(out, done, settings.steps, main) as logbook:
+        stream = iter(batches(done)) if done < settings.steps else iter(())  # its workers survive a first Ctrl-C too
         for step in range(done, settings.steps):
             logbook.record(step + 1, run.step(micro_batches(stream, step, settings), step))
             stop, last = run.anyone(bool(received)), step + 1 == settings.steps

@@ -7,9 +7,11 @@ camera.yaml     width height distortion_model D K       mask.png (optional, 0 = 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import shutil
+import tempfile
 
 import cv2
 import numpy as np
@@ -67,6 +69,35 @@ def write_poses(poses: Mapping[int, Pose], path: str | Path) -> None:
         values = [*poses[index].translation, *poses[index].quaternion]
         lines.append(f"{index} " + " ".join(f"{value:.17g}" for value in values))
     Path(path).write_text("\n".join(lines) + "\n")
+
+
+def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
+    """Frames of one camera as an RGB-D folder with PNG pictures, so that nothing is lost; whole, or not there at all.
+
+    Depth beyond uint16 millimetres becomes none. Raises FileExistsError, and OSError when a picture cannot be written.
+    """
+    path = Path(path).absolute()
+    if path.exists():
+        raise FileExistsError(f"{path} exists; choose another name")
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        poses: dict[int, Pose] = {}
+        for name in ("rgb", "depth"):
+            (partial / name).mkdir()
+        for frame in frames:
+            millimetres = np.rint(frame.depth * 1000.0)
+            depth = np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
+            for name, image in (("rgb", np.ascontiguousarray(frame.rgb[..., ::-1])), ("depth", depth)):
+                file = partial / name / f"{frame.index:06d}.png"
+                if not cv2.imwrite(str(file), image):
+                    raise OSError(f"{file} could not be written; is the disk full?")
+            poses[frame.index] = frame.T_world_camera
+        write_poses(poses, partial / "poses.txt")
+        write_camera(frame.intrinsics, partial / "camera.yaml")
+        partial.chmod(0o755)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 class RgbdFolder(Sequence[RgbdFrame]):

@@ -1,9 +1,16 @@
-"""`python -m training.synthetic bench [--device cuda]`: how fast procedural clips are made."""
+"""Procedural clips from the command line.
+
+    python -m training.synthetic bench [--device cuda]                 how fast they are made
+    python -m training.synthetic film FAMILY --seed 0 --out FOLDER     some of a scene, as an RGB-D folder to look at
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+import math
+from pathlib import Path
 import sys
 from time import perf_counter
 from typing import Annotated, NamedTuple
@@ -14,10 +21,12 @@ from rich.console import Console
 from rich.table import Table
 import tyro
 
-from training.synthetic.clips import ClipSettings
+from training.synthetic.clips import ClipSettings, synthetic_clip
 from training.synthetic.raycaster import TorchRayCaster
 from training.synthetic.trajectories import Space, draw
+from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.rgbd_folder import write_rgbd_folder
 from worldfm_ros.world.builders.synthetic import SCENES, Light, Material, RayCaster, Scene, Sphere
 
 Maker = Callable[[Scene, float], Callable]  # of a function (poses, intrinsics, samples) that draws a scene
@@ -75,6 +84,23 @@ def bench(
     console.print(table)
 
 
+def film(family: tyro.conf.Positional[str], *, out: Path, seed: int = 0, clips: int = 3, hfov: float = 75.0) -> None:
+    """Write clips of one scene, one after the other, as an RGB-D folder: what `worldfm eval --clips 16` scores.
+
+    Args:
+        family: of the scene.
+        out: the folder, which must not exist.
+        seed: of the scene.
+        clips: how many.
+        hfov: degrees.
+    """
+    settings = ClipSettings(hfov=(math.radians(hfov), math.radians(hfov)))
+    frames = (replace(frame, index=LENGTH * take + frame.index)
+              for take in range(clips) for frame in synthetic_clip(family, seed, settings, take).frames)
+    write_rgbd_folder(frames, out)
+    print(f"{out}: {clips} clips of {family} {seed}")
+
+
 def measure(scene: Scene, make: Maker, texel: float, poses: Sequence[Pose]) -> Speed:
     """Of one scene and pictures from `poses`."""
     settings = ClipSettings()
@@ -99,8 +125,8 @@ def _torch(scene: Scene, texel: float, device: str) -> Callable:
 def main() -> int:
     """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
     try:
-        tyro.extras.subcommand_cli_from_dict({"bench": bench}, prog="python -m training.synthetic")
-    except ValueError as error:
+        tyro.extras.subcommand_cli_from_dict({"bench": bench, "film": film}, prog="python -m training.synthetic")
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

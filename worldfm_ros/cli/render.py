@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 import os
 from pathlib import Path
-import shutil
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ import tyro
 from worldfm_ros.generator import Frame, load_generator
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.progress import Progress
-from worldfm_ros.rgbd_folder import read_camera, read_poses, write_camera, write_poses
+from worldfm_ros.rgbd_folder import RgbdFrame, read_camera, read_poses, write_rgbd_folder
 from worldfm_ros.world.storage import read_world
 
 VIDEOS = (".mp4",)
@@ -48,18 +47,19 @@ def render(
     check_out(out, rate)
     poses, (intrinsics, _) = read_poses(trajectory), read_camera(camera)
     generator = load_generator(read_world(world), model, seed, preset)
-    indices = Progress(f"painting with {model}")(list(poses))
-    frames = ((index, generator.generate(poses[index], intrinsics)) for index in indices)
-    partial = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
-        if out.suffix in VIDEOS:
-            write_video((frame for _, frame in frames), intrinsics, rate, partial)
-        else:
-            write_folder(frames, poses, intrinsics, partial)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+    shown = Progress(f"painting with {model}")(list(poses))
+    frames = (pictured(generator.generate(poses[index], intrinsics), index, poses[index], intrinsics)
+              for index in shown)
+    if out.suffix in VIDEOS:
+        write_video(frames, intrinsics, rate, out)
+    else:
+        write_rgbd_folder(frames, out)
     print(f"{out}: {len(poses)} frames")
+
+
+def pictured(frame: Frame, index: int, pose: Pose, intrinsics: Intrinsics) -> RgbdFrame:
+    """A generated frame as if a camera had taken it; the depth is the anchors'."""
+    return RgbdFrame(index, frame.rgb, frame.depth, intrinsics, pose, frame.labels)
 
 
 def check_out(out: Path, rate: float) -> None:
@@ -74,27 +74,18 @@ def check_out(out: Path, rate: float) -> None:
         raise ValueError(f"{out} exists; choose another name")
 
 
-def write_video(frames: Iterator[Frame], intrinsics: Intrinsics, rate: float, path: Path) -> None:
-    """MPEG-4. Raises OSError when this OpenCV cannot write it."""
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (intrinsics.width, intrinsics.height))
-    if not video.isOpened():
-        raise OSError(f"OpenCV cannot write {intrinsics.width}x{intrinsics.height} MPEG-4 video; render into a folder")
-    for frame in frames:
-        video.write(np.ascontiguousarray(frame.rgb[..., ::-1]))
-    video.release()
-
-
-def write_folder(frames: Iterable[tuple[int, Frame]], poses: dict[int, Pose], intrinsics: Intrinsics,
-                 folder: Path) -> None:
-    """An RGB-D folder; the depth is the anchors'. Raises OSError when a picture cannot be written."""
-    for name in ("rgb", "depth"):
-        (folder / name).mkdir(parents=True)
-    for index, frame in frames:
-        millimetres = np.rint(frame.depth * 1000.0)
-        depth = np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
-        for name, image in (("rgb", np.ascontiguousarray(frame.rgb[..., ::-1])), ("depth", depth)):
-            file = folder / name / f"{index:06d}.png"
-            if not cv2.imwrite(str(file), image):
-                raise OSError(f"{file} could not be written; is the disk full?")
-    write_poses(poses, folder / "poses.txt")
-    write_camera(intrinsics, folder / "camera.yaml")
+def write_video(frames: Iterator[RgbdFrame], intrinsics: Intrinsics, rate: float, path: Path) -> None:
+    """MPEG-4, whole or not at all. Raises OSError when this OpenCV cannot write it."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        video = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate,
+                                (intrinsics.width, intrinsics.height))
+        if not video.isOpened():
+            raise OSError(f"OpenCV cannot write {intrinsics.width}x{intrinsics.height} MPEG-4 video; "
+                          "render into a folder")
+        for frame in frames:
+            video.write(np.ascontiguousarray(frame.rgb[..., ::-1]))
+        video.release()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

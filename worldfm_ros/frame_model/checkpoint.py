@@ -105,6 +105,7 @@ def save_model_folder(path: str | Path, settings: ModelSettings, transformer: Fr
         (temporary / CARD).write_text(write_card(settings, transformer, autoencoder))
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(0o644)  # safetensors writes for its owner alone
                 with open(file, "rb") as stream:
                     os.fsync(stream.fileno())
         temporary.chmod(0o755)
