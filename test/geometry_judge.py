@@ -91,7 +91,7 @@ def reconstruct(pictures: Sequence[np.ndarray], camera: Intrinsics, threads: int
     pictures (H, W, 3) uint8 of one pinhole camera. SIFT on the CPU, all pairs, incremental mapping. One thread and one
     seed give the same models each time. Raises ModuleNotFoundError without pycolmap.
     """
-    import pycolmap
+    import pycolmap  # after Pillow and OpenCV: what is loaded later calls the zlib inside it, and crashes writing a PNG
 
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
     pycolmap.set_random_seed(SEED)
@@ -140,12 +140,12 @@ def judge(folder: tyro.conf.Positional[Path], *, json: Path | None = None, count
     models = reconstruct([frame.rgb for frame in used], frames.intrinsics, threads)
     found = models[0] if models else {}
     figures = {"folder": str(folder), "frames": len(used), "registered": len(found),
-               "registered_percent": 100.0 * len(found) / len(used), "models": len(models)}
+               "registered_percent": 100.0 * len(found) / len(used), "models": len(models), "trajectory": None}
     print(f"{folder}: {len(found)} of {len(used)} frames registered ({figures['registered_percent']:.0f} %)"
           f" in the largest of {len(models)} models")
     if len(found) >= FEWEST:
         error = trajectory_error(list(found.values()), [used[k].T_world_camera for k in found])
-        figures |= asdict(error)
+        figures["trajectory"] = asdict(error)
         print(f"ATE RMSE {error.ate_rmse_m:.4f} m, {error.ate_percent_of_path:.2f} % of {error.path_m:.2f} m; "
               f"median rotation error {error.rotation_median_deg:.2f} degrees")
     if json is not None:

@@ -31,7 +31,8 @@ def test_a_real_kitchen_beside_its_photographs(tmp_path):
     write_poses(poses, tmp_path / "poses.txt")
     hfov = math.degrees(photographs.intrinsics.hfov)
     simulate(
-        tmp_path, "world:=kitchen", "trajectory:=poses.txt", f"hfov:={hfov}", "duration:=10", "record:=true", "bag:=b"
+        tmp_path, "world:=kitchen", "model:=anchors", "trajectory:=poses.txt", f"hfov:={hfov}", "duration:=10",
+        "record:=true", "bag:=b"
     )
     bag = read_bag(tmp_path / "b")
     images = bag.images()

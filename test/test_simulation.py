@@ -46,7 +46,8 @@ def check_images(bag, least):
 def drive(room, tmp_path_factory):
     """A recorded drive of the demo robot."""
     folder = tmp_path_factory.mktemp("drive")
-    output = simulate(folder, f"world:={room}", "width:=96", "height:=64", "duration:=6", "record:=true", "bag:=b1")
+    size = ("width:=96", "height:=64", "duration:=6")
+    output = simulate(folder, f"world:={room}", "model:=anchors", *size, "record:=true", "bag:=b1")
     return folder / "b1", output
 
 
@@ -76,15 +77,17 @@ def test_the_picture_shows_the_pose_of_its_stamp(drive, room):
         assert different < 0.01, "but for rounding of the pose in the last bit"
 
 
-def test_a_network_paints_through_the_node(room, tmp_path):
-    """A model folder (random weights): what the node publishes is what the generator paints in this process."""
+@pytest.mark.parametrize("model", ["random", "worldfm-tiny"])
+def test_a_network_paints_through_the_node(model, room, tmp_path):
+    """What the node publishes is what the generator paints in this process: a folder, and the default model."""
     settings = ModelSettings("random", sizes=((64, 96),))
     save_model_folder(tmp_path / "random", settings, tiny_transformer(), tiny_taesd())
-    size = ("width:=96", "height:=64", "rate:=5", "duration:=2")
-    simulate(tmp_path, f"world:={room}", "model:=random", *size, "record:=true", "bag:=b3")
+    size = ("width:=96", "height:=64", "rate:=2.5", "duration:=3")
+    named = () if model == "worldfm-tiny" else (f"model:={model}",)
+    simulate(tmp_path, f"world:={room}", *named, *size, "record:=true", "bag:=b3")
     bag = read_bag(tmp_path / "b3")
-    check_images(bag, least=5)
-    generator = load_generator(read_world(room), str(tmp_path / "random"))
+    check_images(bag, least=4)
+    generator = load_generator(read_world(room), str(tmp_path / "random") if named else "worldfm-tiny")
     images = bag.images()
     for stamp in bag.known(images)[::4]:
         pose = Pose.from_matrix(bag.camera_pose(stamp))
@@ -129,6 +132,7 @@ def test_a_trajectory_is_played_exactly(room, tmp_path):
     simulate(
         tmp_path,
         f"world:={room}",
+        "model:=anchors",
         "width:=96",
         "height:=64",
         "trajectory:=poses.txt",
@@ -196,7 +200,8 @@ def test_a_full_disk_ends_the_simulation_with_a_readable_bag(room, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
     try:
-        output = simulate(tmp_path, f"world:={room}", "duration:=60", "record:=true", f"bag:={disk}/b", code=1)
+        output = simulate(tmp_path, f"world:={room}", "model:=anchors", "duration:=60", "record:=true",
+                          f"bag:={disk}/b", code=1)
         assert "No space left" in output
         assert read_bag(disk / "b").stamps("/camera/image_raw")
     finally:

@@ -8,6 +8,7 @@ differentiated against it: a short run with a small learning rate, and a small a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from training.latent_views import encode_views, predict_x0
 from training.losses import add_noise, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
 from training.pretrain import MODEL, LatentViews
 from training.stage import Update
-from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 
@@ -108,8 +108,7 @@ class FinishStage:
         return {"drawing": batch.drawing, "best guess": batch.guide[:, :3], "painted": painted, "target": batch.target}
 
     def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
-        """folder/model, a model folder like the student's."""
-        sampler = networks["sampler"]
+        """folder/model, a model folder like the student's, in bfloat16: half as large, and what it runs in at best."""
+        sampler = nn.Module.to(copy.deepcopy(networks["sampler"]), dtype=torch.bfloat16)
         autoencoder = nn.Module.to(sampler.autoencoder, memory_format=torch.contiguous_format)
-        codec = LatentCodec(autoencoder, autoencoder.device)
-        save_model_folder(Path(folder) / MODEL, self.student.settings, sampler.transformer, codec.autoencoder)
+        save_model_folder(Path(folder) / MODEL, self.student.settings, sampler.transformer, autoencoder)

@@ -114,9 +114,8 @@ def train(stage: Stage, batches: Callable[[int], Iterable[Batch]], settings: Run
             stop, last = run.anyone(bool(received)), step + 1 == settings.steps
             if last or (step + 1) % settings.preview_every == 0:
                 logbook.show(step + 1, run.preview(batches))
-            if last:
-                run.export()
             if stop or last or (step + 1) % settings.checkpoint_every == 0:
+                run.export()  # a run that goes on, or was stopped, can be looked at and started from
                 run.save(step + 1)
             if stop and not last:
                 raise Stopped(received[0] if received else signal.SIGTERM, step + 1)

@@ -158,8 +158,8 @@ def tiny_finish() -> Recipe:
     """our student and its decoder learn together, in pictures: a short last run"""
     from training import builders as b
 
-    return replace(tiny_midtrain(), stage=b.finish_stage(b.FinishSettings(adversarial_weight=0.02)),
-                   run=b.tiny_run(2_000, 5e-5), starts_from="tiny-distill")
+    return replace(tiny_midtrain(), stage=b.finish_stage(b.FinishSettings()), data=b.pairs(8, b.TINY_SIZES, workers=1),
+                   run=b.tiny_run(2_000, 3e-4), starts_from="tiny-distill")
 
 
 # ---- xl

@@ -116,7 +116,8 @@ def save_model_folder(path: str | Path, settings: ModelSettings, transformer: Fr
 
 def load_model_folder(path: str | Path, device: torch.device | str = "cpu",
                       dtype: torch.dtype | None = None) -> LoadedModel:
-    """Read a model folder onto `device`, ready to run in `dtype` (default: float32 on a CPU, else the stored one).
+    """Read a model folder onto `device`, ready to run in `dtype` (default: the stored one, but float32 on a CPU that is
+    not made for that).
 
     Raises ModelError: a file is missing, cut short or newer; a tensor is missing, unknown or wrongly shaped; parts do
     not fit together; the device cannot run the dtype or has too little memory.
@@ -126,7 +127,8 @@ def load_model_folder(path: str | Path, device: torch.device | str = "cpu",
     transformer = load_module(FrameTransformer, path / TRANSFORMER)
     autoencoder = load_autoencoder(path / AUTOENCODER)
     if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else transformer.dtype
+        native = device.type != "cpu" or transformer.dtype == fast_dtype(device)
+        dtype = transformer.dtype if native else torch.float32
     check_dtype(device, dtype)
     check_memory(device, dtype, (transformer, autoencoder), settings)
     model = LoadedModel(settings, ready(transformer, device, dtype), LatentCodec(autoencoder, device, dtype))
@@ -247,6 +249,16 @@ def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: a torch without CUDA
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{device} cannot run {dtype_name(dtype)}: {reason}; choose another dtype or device") from None
+
+
+def fast_dtype(device: torch.device) -> torch.dtype | None:
+    """The smaller dtype that makes the device faster; None when none does. From what it is, so always the same."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        can = torch.cpu.get_capabilities()
+        return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else None
+    return None
 
 
 def check_memory(device: torch.device, dtype: torch.dtype, modules: Iterable[nn.Module],

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from worldfm_ros.frame_model.autoencoder import LatentCodec
-from worldfm_ros.frame_model.checkpoint import LoadedModel, ModelError, load_autoencoder, load_model_folder
+from worldfm_ros.frame_model.checkpoint import LoadedModel, ModelError, fast_dtype, load_autoencoder, load_model_folder
 from worldfm_ros.frame_model.cuda_graphs import CudaGraphs, Eager, Runner
 from worldfm_ros.frame_model.released import FINAL, drop_variance
 from worldfm_ros.frame_model.transformer import FrameTransformer
@@ -108,16 +108,6 @@ def with_settings(transformer: FrameTransformer, **changes) -> FrameTransformer:
         other = FrameTransformer.build(settings)
     other.load_state_dict(state, assign=True)
     return other.eval().requires_grad_(False)
-
-
-def fast_dtype(device: torch.device) -> torch.dtype | None:
-    """The smaller dtype that makes the device faster; None when none does. From what it is, so always the same."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        can = torch.cpu.get_capabilities()
-        return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else None
-    return None
 
 
 def runner(preset: Preset, device: torch.device) -> Runner:

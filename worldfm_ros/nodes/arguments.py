@@ -23,7 +23,7 @@ class SimulationArguments:
     """The `name:=value` arguments of a simulation. Raises ValueError naming the argument that is wrong."""
 
     world: str = _argument("apartment", "world folder; 'apartment' is the demo world, built on first use")
-    model: str = _argument("anchors", "frame model; 'anchors' is the point drawing with its holes filled, no network")
+    model: str = _argument("worldfm-tiny", "frame model; 'anchors' is the point drawing, its holes filled, no network")
     width: int = _argument(320, "image width, pixels")
     height: int = _argument(240, "image height, pixels")
     hfov: float = _argument(70.0, "horizontal field of view, degrees")

@@ -47,7 +47,7 @@ ADVICE = {
 @dataclass(frozen=True)
 class CameraParameters:
     world: str = describe("", "world folder to show")
-    model: str = describe("anchors", "frame model: anchors = no network, or a model's name or folder")
+    model: str = describe("worldfm-tiny", "frame model: a model's name or folder, or anchors = no network")
     width: int = describe(320, "image width in pixels", 1, 8192)
     height: int = describe(240, "image height in pixels", 1, 8192)
     hfov: float = describe(70.0, "horizontal field of view in degrees", 1.0, 179.0)
