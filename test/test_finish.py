@@ -11,7 +11,7 @@ import torch
 from training.finish import FinishSettings, FinishStage
 from training.latent_views import encode_views, sample_latents
 from worldfm_ros.frame_model.autoencoder import LatentCodec
-from worldfm_ros.frame_model.checkpoint import LoadedModel, load_model_folder
+from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.frame_model.transformer import FrameTransformer
@@ -48,17 +48,17 @@ def test_pictures_get_better_and_the_encoder_stays(tmp_path):
     assert [len(step) for step in losses[28:32]] == [1, 1, 2, 2], "the discriminator plays from its step on"
 
     stage.export(stage.networks, tmp_path)
-    finished = load_model_folder(tmp_path / "model")
+    finished = load_model_folder(tmp_path / "model", dtype=torch.float32)
     assert finished.settings == model.settings
-    for name, tensor in finished.codec.autoencoder.encoder.state_dict().items():
-        torch.testing.assert_close(tensor, encoder[name])
+    for name, tensor in load_autoencoder(tmp_path / "model" / "vae").encoder.state_dict().items():
+        assert torch.equal(tensor, encoder[name].bfloat16())
     views = encode_views(batch, finished.codec, True)
     noise = torch.randn(2, 4, 4, 4, 4)
     sampler = stage.networks["sampler"].eval()
     with torch.no_grad():
         latents = sample_latents(finished.transformer, *noise, views, 2, 200)
-        torch.testing.assert_close(finished.codec.decode(latents, batch.guide), sampler(*noise, views, batch.guide),
-                                   atol=1e-4, rtol=1e-4)
+        shown = finished.codec.decode(latents, batch.guide)
+        assert (shown - sampler(*noise, views, batch.guide)).abs().mean() < 0.02, "but for bfloat16 weights"
 
 
 def test_gradients_reach_the_transformer_and_the_decoder_alone():

@@ -259,8 +259,8 @@ def test_the_installed_node_shows_a_world(ros, bench, robot, tmp_path):
     world = room_world(6)
     write_world(world, tmp_path / "room")
     command = [sys.executable, "-c", "import sys; from worldfm_ros.nodes.frame_camera import main; sys.exit(main())",
-               "--ros-args", "-r", "__ns:=/camera", "-p", f"world:={tmp_path / 'room'}", "-p", "rate:=20",
-               "-p", f"width:={WIDTH}", "-p", f"height:={HEIGHT}"]
+               "--ros-args", "-r", "__ns:=/camera", "-p", f"world:={tmp_path / 'room'}", "-p", "model:=anchors",
+               "-p", "rate:=20", "-p", f"width:={WIDTH}", "-p", f"height:={HEIGHT}"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:

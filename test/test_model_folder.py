@@ -134,7 +134,7 @@ def change(file, **entries):
     ("transformer/config.json", {"depth": 3}, "missing: blocks.2"),
     ("transformer/config.json", {"depth": 1}, "unknown: blocks.1"),
     ("transformer/config.json", {"latent_channels": 8}, r"patch_embed.weight has shape \(32, 4, 2, 2\), expected"),
-    ("vae/config.json", {"_class_name": "VQModel"}, "one of AutoencoderKL, AutoencoderTiny, got 'VQModel'"),
+    ("vae/config.json", {"_class_name": "VQModel"}, "AutoencoderTiny, GuidedAutoencoder, got 'VQModel'"),
     ("vae/config.json", {"scaling_factor": None}, "scaling_factor is missing"),
     ("vae/config.json", {"latent_channels": 8}, "does not fit the network"),
 ])

