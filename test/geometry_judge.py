@@ -1,17 +1,20 @@
 """A geometry judge that we did not write: can COLMAP reconstruct the pictures of a drive, and where does it see them?
 
-    python test/geometry_judge.py FOLDER [--json FILE] [--count 60]
+    python test/geometry_judge.py FOLDER [--json FILE] [--count 60] [--tries 5]
 
 FOLDER is an RGB-D folder, for example one that `worldfm render` wrote; its depth is not read. Pictures that show one
 rigid scene are registered, and on the trajectory of poses.txt. COLMAP gets the camera of camera.yaml and keeps it;
 everything else is its default. Judge photographs of the same poses beside it: they show what the drive itself allows.
+Where a drive hangs on few features, COLMAP's random choices bend one try by centimetres and the next by decimetres; so
+it tries several times, and the figure is the try in the middle, ranked by frames registered and then by error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 import json as jsonlib
+import math
 from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
@@ -24,7 +27,6 @@ import tyro
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFolder
 
-SEED = 0
 FEWEST = 3  # positions that an alignment needs, and not in one line
 SPREAD = 1e-6  # second singular value of the positions by the first: below it they are in one line
 
@@ -85,37 +87,59 @@ def trajectory_error(estimated: Sequence[Pose], true: Sequence[Pose]) -> Traject
     return TrajectoryError(float(ate), float(path), float(100.0 * ate / path), float(np.degrees(np.median(turns))))
 
 
-def reconstruct(pictures: Sequence[np.ndarray], camera: Intrinsics, threads: int = 1) -> list[dict[int, Pose]]:
-    """COLMAP's models, largest first: T_model_camera by the picture's number, in a unit and a frame of its own.
+@dataclass(frozen=True)
+class Try:
+    """One reconstruction: the size of its largest model, of how many models, and None where nothing can be aligned."""
 
-    pictures (H, W, 3) uint8 of one pinhole camera. SIFT on the CPU, all pairs, incremental mapping. One thread and one
-    seed give the same models each time. Raises ModuleNotFoundError without pycolmap.
+    seed: int
+    registered: int
+    models: int
+    trajectory: TrajectoryError | None
+
+
+def ranked(tries: Sequence[Try]) -> list[Try]:
+    """Best first: more frames registered, and with as many the smaller error."""
+    return sorted(tries, key=lambda t: (-t.registered, t.trajectory.ate_rmse_m if t.trajectory else math.inf))
+
+
+def reconstruct(pictures: Sequence[np.ndarray], camera: Intrinsics, seeds: Sequence[int],
+                threads: int = 1) -> Iterator[list[dict[int, Pose]]]:
+    """COLMAP's models for each seed, largest first: T_model_camera by the picture's number, frame and unit their own.
+
+    pictures (H, W, 3) uint8 of one pinhole camera. SIFT on the CPU, all pairs, incremental mapping; the seeds are the
+    mapping's. With one thread a seed gives the same models each time. Raises ModuleNotFoundError without pycolmap.
     """
     import pycolmap  # after Pillow and OpenCV: what is loaded later calls the zlib inside it, and crashes writing a PNG
 
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
-    pycolmap.set_random_seed(SEED)
-    reader = pycolmap.ImageReaderOptions(camera_model="PINHOLE")
-    reader.camera_params = f"{camera.fx}, {camera.fy}, {camera.cx + 0.5}, {camera.cy + 0.5}"  # (0, 0) is a corner
-    pairs = pycolmap.TwoViewGeometryOptions()
-    pairs.ransac.random_seed = SEED
-    mapping = pycolmap.IncrementalPipelineOptions(
-        num_threads=threads, random_seed=SEED, extract_colors=False,
-        ba_refine_focal_length=False, ba_refine_principal_point=False, ba_refine_extra_params=False)
     with TemporaryDirectory() as folder:
         database, images, models = (Path(folder) / name for name in ("features.db", "images", "models"))
         images.mkdir()
         models.mkdir()
         for number, picture in enumerate(pictures):
             Image.fromarray(picture).save(images / f"{number:06d}.png")
-        pycolmap.extract_features(
-            database, images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader, device=pycolmap.Device.cpu,
-            extraction_options=pycolmap.FeatureExtractionOptions(num_threads=threads, use_gpu=False))
-        pycolmap.match_exhaustive(
-            database, verification_options=pairs, device=pycolmap.Device.cpu,
-            matching_options=pycolmap.FeatureMatchingOptions(num_threads=threads, use_gpu=False))
-        found = pycolmap.incremental_mapping(database, images, models, mapping).values()
-    return sorted((_camera_poses(model) for model in found), key=len, reverse=True)
+        _match(pycolmap, database, images, camera, threads)
+        for seed in seeds:
+            pycolmap.set_random_seed(seed)
+            found = pycolmap.incremental_mapping(database, images, models, pycolmap.IncrementalPipelineOptions(
+                num_threads=threads, random_seed=seed, extract_colors=False,
+                ba_refine_focal_length=False, ba_refine_principal_point=False, ba_refine_extra_params=False))
+            yield sorted((_camera_poses(model) for model in found.values()), key=len, reverse=True)
+
+
+def _match(pycolmap, database: Path, images: Path, camera: Intrinsics, threads: int) -> None:
+    """Features, and matches between all pairs that one epipolar geometry explains, into the database."""
+    pycolmap.set_random_seed(0)
+    reader = pycolmap.ImageReaderOptions(camera_model="PINHOLE")
+    reader.camera_params = f"{camera.fx}, {camera.fy}, {camera.cx + 0.5}, {camera.cy + 0.5}"  # (0, 0) is a corner
+    pairs = pycolmap.TwoViewGeometryOptions()
+    pairs.ransac.random_seed = 0
+    pycolmap.extract_features(
+        database, images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader, device=pycolmap.Device.cpu,
+        extraction_options=pycolmap.FeatureExtractionOptions(num_threads=threads, use_gpu=False))
+    pycolmap.match_exhaustive(
+        database, verification_options=pairs, device=pycolmap.Device.cpu,
+        matching_options=pycolmap.FeatureMatchingOptions(num_threads=threads, use_gpu=False))
 
 
 def _camera_poses(model) -> dict[int, Pose]:
@@ -124,32 +148,44 @@ def _camera_poses(model) -> dict[int, Pose]:
     return {k: Pose.from_quaternion(world[k].translation, world[k].rotation.quat) for k in sorted(world)}
 
 
-def judge(folder: tyro.conf.Positional[Path], *, json: Path | None = None, count: int = 60, threads: int = 1) -> None:
+def judge(folder: tyro.conf.Positional[Path], *, json: Path | None = None, count: int = 60, tries: int = 5,
+          threads: int = 1) -> None:
     """Reconstruct a drive's pictures with COLMAP and compare the cameras that it finds with poses.txt.
 
     Args:
         folder: an RGB-D folder: rgb/, poses.txt, camera.yaml.
         json: write the figures here, too.
         count: the first frames, this many; neighbours must overlap.
-        threads: more than one is faster, and may change the last digits.
+        tries: reconstructions, each with a seed of its own; the one in the middle of them counts.
+        threads: more than one is faster, and may change the figures.
     """
-    if count < 1:
-        raise ValueError(f"the judge needs 1 frame or more, got --count {count}")
+    if count < 1 or tries < 1:
+        raise ValueError(f"the judge needs 1 frame and 1 try or more, got --count {count} and --tries {tries}")
     frames = RgbdFolder(folder)
     used = [frames[k] for k in range(min(count, len(frames)))]
-    models = reconstruct([frame.rgb for frame in used], frames.intrinsics, threads)
-    found = models[0] if models else {}
-    figures = {"folder": str(folder), "frames": len(used), "registered": len(found),
-               "registered_percent": 100.0 * len(found) / len(used), "models": len(models), "trajectory": None}
-    print(f"{folder}: {len(found)} of {len(used)} frames registered ({figures['registered_percent']:.0f} %)"
-          f" in the largest of {len(models)} models")
-    if len(found) >= FEWEST:
-        error = trajectory_error(list(found.values()), [used[k].T_world_camera for k in found])
-        figures["trajectory"] = asdict(error)
-        print(f"ATE RMSE {error.ate_rmse_m:.4f} m, {error.ate_percent_of_path:.2f} % of {error.path_m:.2f} m; "
-              f"median rotation error {error.rotation_median_deg:.2f} degrees")
+    pictures, true = [frame.rgb for frame in used], [frame.T_world_camera for frame in used]
+    made = []
+    for seed, models in enumerate(reconstruct(pictures, frames.intrinsics, range(tries), threads)):
+        found = models[0] if models else {}
+        error = trajectory_error(list(found.values()), [true[k] for k in found]) if len(found) >= FEWEST else None
+        made.append(Try(seed, len(found), len(models), error))
+    order = ranked(made)
+    print(f"{folder}: {len(used)} frames, {tries} tries")
+    for name, chosen in (("best", order[0]), ("middle", order[tries // 2]), ("worst", order[-1])):
+        print(f"{name:>6}  {describe(chosen, len(used))}")
     if json is not None:
+        figures = {"folder": str(folder), "frames": len(used), "middle": asdict(order[tries // 2]),
+                   "tries": [asdict(one) for one in made]}
         json.write_text(jsonlib.dumps(figures, indent=2) + "\n")
+
+
+def describe(one: Try, frames: int) -> str:
+    """A try in one line."""
+    line = f"{one.registered} frames registered ({100.0 * one.registered / frames:.0f} %), {one.models} models"
+    if (error := one.trajectory) is None:
+        return line
+    return (f"{line}; ATE RMSE {error.ate_rmse_m:.4f} m, {error.ate_percent_of_path:.2f} % of {error.path_m:.2f} m; "
+            f"median rotation error {error.rotation_median_deg:.2f} degrees")
 
 
 def main() -> int:

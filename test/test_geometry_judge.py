@@ -9,7 +9,7 @@ from pathlib import Path
 import subprocess
 import sys
 
-from geometry_judge import main, trajectory_error, umeyama
+from geometry_judge import TrajectoryError, Try, main, ranked, trajectory_error, umeyama
 import numpy as np
 import pytest
 from scenes import see_room, write_rgbd_folder
@@ -89,6 +89,12 @@ def test_what_fixes_no_rotation_is_refused():
         umeyama(turn[:2], turn[:2])
 
 
+def test_more_frames_count_more_than_a_smaller_error():
+    tries = [Try(k, registered, 1, error and TrajectoryError(error, 3.0, 100.0 * error / 3.0, 1.0))
+             for k, (registered, error) in enumerate([(60, 0.3), (60, 0.01), (9, 0.001), (0, None), (60, 0.02)])]
+    assert [one.seed for one in ranked(tries)] == [1, 4, 0, 2, 3]
+
+
 def test_without_pycolmap_it_says_how_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     folder = write_rgbd_folder(tmp_path / "drive", [see_room(Pose.identity(), CAMERA)])
@@ -124,14 +130,15 @@ def test_colmap_finds_the_cameras_of_a_room_but_not_of_noise(drive, tmp_path):
     folder = write_rgbd_folder(tmp_path / "drive", [*drive, *unknown])
 
     def judged(file):
-        result = subprocess.run([sys.executable, JUDGE, folder, "--json", file, "--count", str(VIEWS + 1)],
-                                capture_output=True, text=True)
+        result = subprocess.run([sys.executable, JUDGE, folder, "--json", file, "--count", str(VIEWS + 1),
+                                 "--tries", "2"], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        assert f"{VIEWS} of {VIEWS + 1} frames registered (89 %)" in result.stdout
+        assert f"{VIEWS} frames registered (89 %), 1 models" in result.stdout
         return json.loads(file.read_text())
 
     figures = judged(tmp_path / "figures.json")
-    assert (figures["frames"], figures["registered"], figures["models"]) == (VIEWS + 1, VIEWS, 1)
-    assert figures["trajectory"]["ate_percent_of_path"] < 2.0
-    assert figures["trajectory"]["rotation_median_deg"] < 0.5
+    assert figures["frames"] == VIEWS + 1 and [one["seed"] for one in figures["tries"]] == [0, 1]
+    for one in figures["tries"]:
+        assert (one["registered"], one["models"]) == (VIEWS, 1)
+        assert one["trajectory"]["ate_percent_of_path"] < 2.0 and one["trajectory"]["rotation_median_deg"] < 0.5
     assert judged(tmp_path / "again.json") == figures
