@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 import tyro
 
+from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFolder
 
@@ -189,18 +190,14 @@ def describe(one: Try, frames: int) -> str:
 
 
 def main() -> int:
-    """Run the command line; what the user can mend is one line on stderr."""
+    """Run the command line."""
     try:
-        tyro.cli(judge, prog="geometry_judge.py")
+        return exit_code(lambda: tyro.cli(judge, prog="geometry_judge.py"))
     except ModuleNotFoundError as error:
         if error.name != "pycolmap":
             raise
         print("error: the judge is COLMAP, and it is not installed: pip install pycolmap", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

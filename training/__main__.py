@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from training.recipes import RECIPES, Recipe, find_recipe
+from worldfm_ros.cli.ending import exit_code
 
 INTERRUPTED = 130
 
@@ -82,16 +83,12 @@ def check_out(out: Path, resume: bool) -> None:
 
 
 def main() -> int:
-    """Run the command line; what the user can mend is one line on stderr."""
+    """Run the command line. Training that left the numbers ends with exit code 1."""
     try:
-        tyro.cli(run, prog="python -m training")
+        return exit_code(lambda: tyro.cli(run, prog="python -m training"))
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from training.distill import DmdSettings, DmdStage
 from training.dmd2 import Dmd2Settings, Dmd2Stage
 from training.midtrain import JOINT, NO_DRAWINGS, PROGRESSIVE, Injection, MidtrainSettings, MidtrainStage
 from training.synthetic.clips import ClipSettings, SyntheticClips
+from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.world.builders.synthetic import SCENES
@@ -132,13 +133,8 @@ def run(out: Annotated[Path, tyro.conf.arg(help="folder of the table and the run
 
 
 def main() -> int:
-    """Run the command line; what the user can mend is one line on stderr."""
-    try:
-        tyro.cli(run, prog="python -m training.ablations")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run the command line."""
+    return exit_code(lambda: tyro.cli(run, prog="python -m training.ablations"))
 
 
 if __name__ == "__main__":

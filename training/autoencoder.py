@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 
 from training.batch import Batch
 from training.losses import chosen, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
-from training.stage import Update
+from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.frame_model.imaging import to_uint8
@@ -237,13 +236,3 @@ def _uint8(pictures: Tensor) -> list[np.ndarray]:  # (B, 3, H, W) -> B of (H, W,
 def _channels_last(x: nn.Module | Tensor) -> nn.Module | Tensor:
     """Convolutions on CPUs and in bfloat16 are about twice as fast in this layout."""
     return x.to(memory_format=torch.channels_last)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """What is computed inside does not reach the network's parameters; gradients pass through to its inputs."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)

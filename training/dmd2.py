@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from training.autoencoder import frozen
 from training.batch import Batch
 from training.distill import Distillation, DistillSettings, student_update
 from training.dmd import uniform_timesteps
 from training.latent_views import Given, solve
 from training.losses import Log, add_noise, hinge_discriminator_loss, hinge_generator_loss
 from training.pretrain import LatentViews
-from training.stage import Update
+from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import LoadedModel
 
 JUDGED_TIMES = (0.02, 0.5)  # of the schedule: the discriminator sees latents through this much noise

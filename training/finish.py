@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.autoencoder import PatchDiscriminator, frozen
+from training.autoencoder import PatchDiscriminator
 from training.batch import Batch
 from training.distill import same_timestep, trainable
 from training.latent_views import encode_views, predict_x0
 from training.losses import add_noise, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
 from training.pretrain import MODEL, LatentViews
-from training.stage import Update
+from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 

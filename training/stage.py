@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,3 +45,13 @@ class Stage(Protocol):
     def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
         """Write what later stages and users load (a model folder), from `networks` (the averages)."""
         ...
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """What is computed inside does not reach the network's parameters; gradients pass through to its inputs."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

@@ -15,6 +15,7 @@ from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
 from training.data.shards import ShardedClips, write_shards
 from training.data.sources import ClipSource, Joined, open_source
+from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.progress import Progress
@@ -100,13 +101,9 @@ def sheet_pairs(clips: ClipSource):
 
 
 def main() -> int:
-    """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
-    try:
-        tyro.extras.subcommand_cli_from_dict({"build": build, "info": info}, prog="python -m training.data")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run a command."""
+    commands = {"build": build, "info": info}
+    return exit_code(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="python -m training.data"))
 
 
 if __name__ == "__main__":

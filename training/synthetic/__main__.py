@@ -24,6 +24,7 @@ import tyro
 from training.synthetic.clips import ClipSettings, synthetic_clip
 from training.synthetic.raycaster import TorchRayCaster
 from training.synthetic.trajectories import Space, draw
+from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import write_rgbd_folder
@@ -123,13 +124,9 @@ def _torch(scene: Scene, texel: float, device: str) -> Callable:
 
 
 def main() -> int:
-    """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
-    try:
-        tyro.extras.subcommand_cli_from_dict({"bench": bench, "film": film}, prog="python -m training.synthetic")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run a command."""
+    commands = {"bench": bench, "film": film}
+    return exit_code(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="python -m training.synthetic"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import sys
 
 import tyro
 
+from worldfm_ros.cli.ending import exit_code
+
 # name: module of this package and function; imported when it is asked for
 COMMANDS = {
     "sim": "sim:simulate",
@@ -27,17 +29,12 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Run a command. Errors that the user can mend are one line on stderr and exit code 2."""
+    """Run a command."""
     words = sys.argv[1:]
     name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if name is None:
         return _list_commands(words)
-    try:
-        result = tyro.cli(_load(name), prog=f"worldfm {name}", args=words[len(name.split()) :])
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return result or 0
+    return exit_code(lambda: tyro.cli(_load(name), prog=f"worldfm {name}", args=words[len(name.split()) :]))
 
 
 def _load(name: str) -> Callable[..., int | None]:
