@@ -14,6 +14,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+from accelerate.utils import DistributedType
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -34,15 +35,17 @@ from training.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
-from training.learner import Learner
+from training.learner import Learner, block_matrices
 from training.loop import RunSettings, train
 from training.processes import Stopped, processes
 from training.stage import Update
 from worldfm_ros.frame_model.camera_encoding import Cameras
+from worldfm_ros.frame_model.transformer import FrameTransformer
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = RunSettings(steps=6, learning_rate={"painter": 1e-2, "critic": 3e-3}, final_rate=0.1, warmup=2, ema=0.9,
                        weight_decay=0.01, checkpoint_every=2, preview_every=3)
+WITH_MUON = replace(SETTINGS, muon=2.0)
 SIDE, BATCH = 8, 4
 
 
@@ -83,6 +86,29 @@ class ToyStage:
     def export(self, networks, folder):
         (folder / "model").mkdir()
         save_file(networks["painter"].state_dict(), folder / "model" / "painter.safetensors")
+
+
+class BlockPainter(nn.Module):
+    """Pixels through repeated blocks, as a transformer's tokens go."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, width), nn.Linear(width, 3)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def forward(self, pictures):
+        x = self.enter(pictures.movedim(1, -1))
+        for block in self.blocks:
+            x = x + F.silu(block(x))
+        return self.leave(x).movedim(-1, 1)
+
+
+class BlockStage(ToyStage):
+    """Its painter has blocks, its critic none."""
+
+    def __init__(self, width=6):
+        super().__init__()
+        self.networks["painter"] = BlockPainter(width)
 
 
 class Flipped(ToyStage):
@@ -188,6 +214,78 @@ def test_the_average_is_exported_and_is_the_weights_moving_mean(tmp_path):
     exported = load_file(tmp_path / "a/model/painter.safetensors")
     for mean, name in zip(expected, stage.networks["painter"].state_dict(), strict=True):
         torch.testing.assert_close(exported[name], mean)
+
+
+# ---- Muon
+
+
+@pytest.fixture(scope="module")
+def muon_run(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("runs") / "muon", WITH_MUON, new_stage(BlockStage))
+
+
+@pytest.mark.parametrize("muon", [-0.5, float("nan"), float("inf"), "2", None])
+def test_a_muon_that_is_no_multiple_is_refused(muon):
+    with pytest.raises(ValueError, match="muon is a finite number from 0 up, got"):
+        replace(SETTINGS, muon=muon)
+
+
+def test_the_matrices_of_a_frame_transformer_are_its_blocks_linear_layers():
+    network = FrameTransformer(hidden_size=16, depth=2, heads=2)
+    names = {weight: name for name, weight in network.named_parameters()}
+    layers = ("attention.qkv", "attention.proj", "mlp.0", "mlp.2")
+    assert [names[weight] for weight in block_matrices(network)] == [f"blocks.{k}.{layer}.weight" for k in (0, 1)
+                                                                     for layer in layers]
+    network.blocks[0].requires_grad_(False)
+    assert [names[weight] for weight in block_matrices(network)] == [f"blocks.1.{layer}.weight" for layer in layers]
+    assert block_matrices(new_stage().networks["painter"]) == []
+
+
+def test_muons_steps_are_orthogonal_matrices_as_large_as_its_rate_says(tmp_path):
+    """A step is rate * 0.2 sqrt(width) times a matrix with singular values near 1 (arXiv 2502.16982, 2.2)."""
+    width, changes = 6, []
+    for muon in (2.0, 4.0):
+        stage = new_stage(BlockStage, width)
+        before = copy.deepcopy(stage.networks["painter"])
+        run(tmp_path / str(muon), replace(WITH_MUON, steps=1, warmup=0, weight_decay=0.0, muon=muon), stage)
+        changes.append([now - then for now, then in zip(stage.networks["painter"].parameters(), before.parameters(),
+                                                        strict=True)])
+        for now, then in zip(stage.networks["painter"].blocks, before.blocks, strict=True):
+            values = torch.linalg.svdvals(now.weight - then.weight) / (1e-2 * muon * 0.2 * width**0.5)
+            assert values[0] < 1.3 and values.median() > 0.5, values
+    for (name, _), slow, fast in zip(before.named_parameters(), *changes, strict=True):
+        factor = 2.0 if name in ("blocks.0.weight", "blocks.1.weight") else 1.0  # AdamW's parameters have its rate
+        torch.testing.assert_close(fast, factor * slow, rtol=1e-3, atol=1e-7, msg=name)
+
+
+def test_a_run_with_muon_resumes_to_the_last_bit(tmp_path, muon_run):
+    kept = tensors(latest_checkpoint(muon_run / "checkpoints"))
+    assert kept.keys() == {f"{what}.safetensors" for what in ("painter.weights", "painter.optimizer", "painter.average",
+                                                              "critic.weights", "critic.optimizer")}
+    moments = kept["painter.optimizer.safetensors"]
+    assert {name for name in moments if name.startswith("blocks.0.weight")} == {"blocks.0.weight.momentum_buffer"}
+    assert {"enter.weight.exp_avg", "blocks.0.bias.exp_avg"} <= moments.keys()
+    with pytest.raises(Stopped):
+        run(tmp_path / "a", WITH_MUON, new_stage(BlockStage), stop_after(3))
+    assert_same_run(run(tmp_path / "a", WITH_MUON, new_stage(BlockStage), resume=True), muon_run)
+
+
+def test_a_network_without_blocks_learns_as_if_there_were_no_muon(tmp_path, whole_run):
+    assert_same_run(run(tmp_path / "a", WITH_MUON), whole_run)
+
+
+def test_a_run_goes_on_with_the_muon_it_began_with_and_without_it_as_before_there_was_one(muon_run, whole_run):
+    with pytest.raises(CheckpointError, match=r"run\.muon: 2\.0 then, 3\.0 now"):
+        run(muon_run, replace(WITH_MUON, muon=3.0), new_stage(BlockStage), resume=True)
+    with pytest.raises(CheckpointError, match=r"run\.muon: absent then, 2\.0 now"):
+        run(whole_run, WITH_MUON, resume=True)
+
+
+def test_muon_is_refused_where_matrices_are_in_pieces(tmp_path, monkeypatch):
+    sharding = SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=True)
+    monkeypatch.setattr("training.loop.Accelerator", lambda **_: sharding)  # accelerate itself shards on GPUs alone
+    with pytest.raises(ValueError, match=r"set muon = 0, or launch without --use_fsdp \(DDP\)"):
+        run(tmp_path / "a", WITH_MUON)
 
 
 # ---- accumulation
@@ -427,13 +525,23 @@ class Unsharded:
 
 def learner_on(preparing):
     network = new_stage().networks["painter"]
-    return Learner(preparing, network, torch.optim.AdamW(network.parameters(), lr=1e-2), decay=0.9)
+    return Learner(preparing, network, [(torch.optim.AdamW(network.parameters(), lr=1e-2), 1.0)], decay=0.9)
 
 
 def assert_close(kept, others):
     assert kept.keys() == others.keys()
     for name, tensor in kept.items():
         torch.testing.assert_close(tensor, others[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def assert_close_run(a, b, tolerance):
+    rows, others = (list(csv.DictReader((out / "metrics.csv").open())) for out in (a, b))
+    for name in ("painter/loss", "painter/gradient_norm", "painter/judged", "critic/loss"):
+        np.testing.assert_allclose([float(row[name]) for row in rows], [float(row[name]) for row in others],
+                                   rtol=tolerance, atol=0.1 * tolerance, err_msg=name)
+    kept, expected = (load_file(out / "model/painter.safetensors") for out in (a, b))
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=10 * tolerance, atol=tolerance, msg=name)
 
 
 def sharding_script():
@@ -471,31 +579,29 @@ def parallel_script(out):
     """Run as a script by two processes: the same global batch, half of it each."""
     mine = processes()
     share = BATCH // mine.num_processes
-    run(Path(out), batches=lambda step: (toy_batch(number, share, share * mine.process_index)
-                                         for number in itertools.count(step)))
+
+    def batches(step):
+        return (toy_batch(number, share, share * mine.process_index) for number in itertools.count(step))
+
+    run(Path(out), batches=batches)
+    run(Path(f"{out}-muon"), WITH_MUON, new_stage(BlockStage), batches)
 
 
-def test_two_processes_are_one_with_the_doubled_batch(tmp_path, whole_run):
-    """And a network in pieces is the whole one (sharding_script)."""
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path, whole_run, muon_run):
+    """With Muon and without. And a network in pieces is the whole one (sharding_script)."""
     out = tmp_path / "two"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", __file__, out]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    a, b = (list(csv.DictReader((folder / "metrics.csv").open())) for folder in (out, whole_run))
-    for name in ("painter/loss", "painter/gradient_norm", "painter/judged", "critic/loss"):
-        np.testing.assert_allclose([float(row[name]) for row in a], [float(row[name]) for row in b],
-                                   rtol=1e-5, atol=1e-6, err_msg=name)
-    two, one = (load_file(folder / "model/painter.safetensors") for folder in (out, whole_run))
-    for name, tensor in two.items():
-        torch.testing.assert_close(tensor, one[name], rtol=1e-4, atol=1e-5)
-    state = json.loads((latest_checkpoint(out / "checkpoints") / "state.json").read_text())
-    assert len(state["generators"]) == 2
-    shutil.rmtree(out / "checkpoints/step-00000006")
-    run(out, resume=True)  # one process goes on where two were
-    again = load_file(out / "model/painter.safetensors")
-    for name, tensor in again.items():
-        torch.testing.assert_close(tensor, two[name], rtol=1e-4, atol=1e-5)
+    with_muon = tmp_path / "two-muon", muon_run, WITH_MUON, BlockStage, 1e-3  # its step is rounded to bfloat16
+    for folder, expected, settings, kind, tolerance in ((out, whole_run, SETTINGS, ToyStage, 1e-5), with_muon):
+        assert_close_run(folder, expected, tolerance)
+        state = json.loads((latest_checkpoint(folder / "checkpoints") / "state.json").read_text())
+        assert len(state["generators"]) == 2
+        shutil.rmtree(folder / "checkpoints/step-00000006")
+        run(folder, settings, new_stage(kind), resume=True)  # one process goes on where two were
+        assert_close_run(folder, expected, tolerance)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network that learns: its optimiser, its moving average, and what a checkpoint keeps of them.
+"""A network that learns: its optimisers, its moving average, and what a checkpoint keeps of them.
 
 Kept states are whole tensors under the network's own names whatever the network is wrapped in (nothing, DDP, FSDP), so
 that a run can go on with another number of processes.
@@ -6,7 +6,7 @@ that a run can go on with another number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 import copy
 from typing import Any
@@ -27,24 +27,39 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 AVERAGE_WARMUP = 10  # the n-th step's decay is at most (1 + n) / (10 + n): early weights are soon forgotten
 
 
+def block_matrices(network: nn.Module) -> list[nn.Parameter]:
+    """The weights to train of the linear layers inside a network's repeated blocks (a ModuleList).
+
+    In a frame transformer: its blocks' qkv, proj and mlp; not what goes in or comes out, nor what the time becomes.
+    """
+    weights = dict.fromkeys(layer.weight for blocks in network.modules() if isinstance(blocks, nn.ModuleList)
+                            for layer in blocks.modules() if isinstance(layer, nn.Linear))  # once, in order
+    return [weight for weight in weights if weight.requires_grad]
+
+
 class Learner:
     """`network` is wrapped for the run. Methods that speak of "every process" gather what is spread over them."""
 
-    def __init__(self, accelerator: Accelerator, network: nn.Module, optimizer: torch.optim.Optimizer,
-                 decay: float) -> None:
-        """decay: of the moving average of the weights; with 0 there is none, and the weights stand in for it."""
+    def __init__(self, accelerator: Accelerator, network: nn.Module,
+                 optimizers: Sequence[tuple[torch.optim.Optimizer, float]], decay: float) -> None:
+        """optimizers: each of parameters of its own, and its learning rate as a multiple of the network's.
+
+        decay: of the moving average of the weights; with 0 there is none, and the weights stand in for it.
+        """
         self._plain = copy.deepcopy(network)  # for looking and exporting; stays on the host between times
-        self.network, self._prepared = accelerator.prepare(network, optimizer)
-        self._optimizer = self._prepared.optimizer
+        self.network, *self._prepared = accelerator.prepare(network, *(optimizer for optimizer, _ in optimizers))
+        self._optimizers = [prepared.optimizer for prepared in self._prepared]
+        self._multiples = [multiple for _, multiple in optimizers]
         self._decay = decay
         self._average = self._copied() if decay else []
 
     def step(self, rate: float, number: int) -> None:
-        """One optimiser step, the run's `number`-th from 0, with the gradients at hand; they are forgotten."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._prepared.step()
-        self._prepared.zero_grad()
+        """One step of the optimisers, the run's `number`-th from 0, with the gradients at hand; they are forgotten."""
+        for optimizer, prepared, multiple in zip(self._optimizers, self._prepared, self._multiples, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * multiple
+            prepared.step()
+            prepared.zero_grad()
         if self._average:
             decay = min(self._decay, (1 + number) / (AVERAGE_WARMUP + number))
             with torch.no_grad():
@@ -66,9 +81,9 @@ class Learner:
         return self._plain.eval()
 
     def state(self) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, Any]]]:
-        """All tensors, by what they are of, and the optimiser's groups. Every process must ask; the main one may use
+        """All tensors, by what they are of, and the optimisers' groups. Every process must ask; the main one may use
         it, before the next step."""
-        optimizer = get_optimizer_state_dict(self.network, self._optimizer, options=WHOLE)
+        optimizer = get_optimizer_state_dict(self.network, self._optimizers, options=WHOLE)
         tensors = {
             "weights": get_model_state_dict(self.network, options=WHOLE),
             "optimizer": {f"{name}.{moment}": tensor for name, moments in optimizer.get("state", {}).items()
@@ -88,7 +103,7 @@ class Learner:
         for key, tensor in tensors["optimizer"].items():
             name, _, moment = key.rpartition(".")
             moments.setdefault(name, {})[moment] = tensor
-        set_optimizer_state_dict(self.network, self._optimizer, {"state": moments, "param_groups": groups},
+        set_optimizer_state_dict(self.network, self._optimizers, {"state": moments, "param_groups": groups},
                                  options=WHOLE)
 
     def _trained(self) -> list[nn.Parameter]:

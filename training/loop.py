@@ -30,7 +30,7 @@ from training.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
-from training.learner import Learner
+from training.learner import Learner, block_matrices
 from training.logbook import open_logbook
 from training.processes import Stopped, processes, seed_everything, signals_to_stop
 from training.stage import Stage, Update
@@ -45,6 +45,9 @@ class RunSettings:
 
     learning_rate: of all networks, or one by network; rises over `warmup` steps, then falls along a cosine to
         final_rate times itself at the last step (1: stays). AdamW's betas and weight_decay.
+    muon: learning rate of Muon (Jordan et al. 2024; its steps as large as AdamW's: Liu et al. 2025, arXiv 2502.16982)
+        as a multiple of learning_rate, with the same weight_decay, for the matrices of linear layers inside a network's
+        repeated blocks (learner.block_matrices); AdamW learns the rest. 0: AdamW learns everything.
     clip_norm: gradients are scaled down to this norm, a network at a time. ema: decay of the averaged weights; 0: none.
     accumulate: batches that make one step. precision: "no" (float32) or "bf16" (autocast).
     checkpoint_every, preview_every: steps; the last one has both.
@@ -56,6 +59,7 @@ class RunSettings:
     warmup: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    muon: float = 0.0
     clip_norm: float = 1.0
     ema: float = 0.999
     accumulate: int = 1
@@ -70,6 +74,8 @@ class RunSettings:
                 raise ValueError(f"{name} is a whole number from 1 up, got {getattr(self, name)!r}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema is a number from 0 up and below 1, got {self.ema}")
+        if not isinstance(self.muon, int | float) or not 0.0 <= self.muon < math.inf:
+            raise ValueError(f"muon is a finite number from 0 up, got {self.muon!r}")
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision is no or bf16, got {self.precision!r}")
 
@@ -126,10 +132,14 @@ class Run:
 
     def __init__(self, stage: Stage, settings: RunSettings, out: Path, config: Mapping[str, Any]) -> None:
         self.stage, self.settings, self.out = stage, settings, out
-        self.config = {**config, "run": {k: v for k, v in config["run"].items() if k not in NO_CONSEQUENCES}}
+        without = NO_CONSEQUENCES if settings.muon else NO_CONSEQUENCES | {"muon"}  # as runs before there was Muon
+        self.config = {**config, "run": {k: v for k, v in config["run"].items() if k not in without}}
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu", mixed_precision=settings.precision)
         if self.accelerator.distributed_type == DistributedType.FSDP and not self.accelerator.is_fsdp2:
             raise ValueError("FSDP 1 is not supported; launch with `accelerate launch --use_fsdp --fsdp_version 2`")
+        if self.accelerator.distributed_type == DistributedType.FSDP and settings.muon:
+            raise ValueError(f"muon is {settings.muon}, but Muon needs whole matrices and FSDP has them in pieces; "
+                             "set muon = 0, or launch without --use_fsdp (DDP)")
         seed_everything(settings.seed + self.accelerator.process_index)
         self.learners = {name: self._learner(name) for name in stage.networks}
         stage.networks.update({name: learner.network for name, learner in self.learners.items()})
@@ -137,10 +147,15 @@ class Run:
 
     def _learner(self, name: str) -> Learner:
         network, settings = self.stage.networks[name], self.settings
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, settings.rate(name, 0), settings.betas,
-                                      weight_decay=settings.weight_decay)
-        return Learner(self.accelerator, network, optimizer, settings.ema if name in self.stage.averaged else 0.0)
+        rate, weight_decay = settings.rate(name, 0), settings.weight_decay
+        matrices = block_matrices(network) if settings.muon else []
+        chosen = set(matrices)
+        others = [weight for weight in network.parameters() if weight.requires_grad and weight not in chosen]
+        optimizers = [(torch.optim.AdamW(others, rate, settings.betas, weight_decay=weight_decay), 1.0)]
+        if matrices:
+            muon = torch.optim.Muon(matrices, rate * settings.muon, weight_decay, adjust_lr_fn="match_rms_adamw")
+            optimizers.append((muon, settings.muon))
+        return Learner(self.accelerator, network, optimizers, settings.ema if name in self.stage.averaged else 0.0)
 
     def step(self, micro: Iterable[Batch], step: int) -> dict[str, float]:
         """One step; its scalars as NETWORK/NAME, means over batches and processes. Raises FloatingPointError."""
