@@ -11,7 +11,7 @@ from scenes import CAMERA, color_of, room_world, see_room
 from worldfm_ros.anchor_fill import AnchorFill, inpaint
 from worldfm_ros.generator import FrameGenerator, load_generator
 from worldfm_ros.geometry import Pose
-from worldfm_ros.guide import continue_depth
+from worldfm_ros.guide import find_surface
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
@@ -89,9 +89,10 @@ def test_holes_take_the_depth_of_their_rim():
     coverage = np.zeros((9, 20), bool)
     coverage[:, :3], coverage[:, -3:] = True, True
     depth = np.where(coverage, np.where(np.arange(20) < 10, 1.0, 4.0), 0).astype(np.float32)
-    filled = continue_depth(AnchorView(np.zeros((9, 20, 3), np.uint8), depth, np.zeros((9, 20), np.uint16), coverage))
-    np.testing.assert_array_equal(filled[:, :9], 1.0)
-    np.testing.assert_array_equal(filled[:, 12:], 4.0)
+    drawing = AnchorView(np.zeros((9, 20, 3), np.uint8), depth, np.zeros((9, 20), np.uint16), coverage)
+    filled = find_surface(drawing).depth
+    np.testing.assert_allclose(filled[:, :9], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(filled[:, 12:], 4.0, rtol=1e-5)
 
 
 def test_inpainting_keeps_what_is_there():

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import continue_depth, guide, warp
+from worldfm_ros.guide import find_surface, guide, warp
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.synthetic import RayCaster, apartment, viewpoints
 from worldfm_ros.world.keyframes import Keyframe
@@ -89,17 +89,58 @@ def test_the_best_guess_is_the_drawing_then_the_reference_then_the_nearest_colou
     marked = Keyframe(0, 255 - there.rgb, there.depth, CAMERA, pose)
     known = guide(drawing, marked, pose, CAMERA)
     assert known.shape == (48, 64, 8) and known.dtype == np.uint8
-    np.testing.assert_array_equal(known[coverage][:, :3], there.rgb[coverage])
-    np.testing.assert_array_equal(known[..., 6], np.where(coverage, 255, 0))
-    filled = ~coverage & (known[..., 7] > 0)
+    surface = find_surface(drawing).drawn
+    assert surface[coverage].mean() > 0.95 and not surface[~coverage].any()
+    np.testing.assert_array_equal(known[surface][:, :3], there.rgb[surface])
+    np.testing.assert_array_equal(known[..., 6], np.where(surface, 255, 0))
+    filled = ~surface & (known[..., 7] > 0)
     np.testing.assert_array_equal(known[filled][:, :3], known[filled][:, 3:6])
     alone = guide(drawing, None, pose, CAMERA)
     assert not alone[..., 3:6].any() and not alone[..., 7].any()
     assert (alone[14, 10:13, :3] == there.rgb[14, 9]).all(), "the rim's colour goes into the hole"
 
 
+def anchors_at(depth):
+    """A drawing with anchors where depth is not 0; their colour tells the depth."""
+    rgb = np.repeat(np.rint(50 * depth)[..., None], 3, axis=2).astype(np.uint8)
+    return AnchorView(rgb, depth.astype(np.float32), np.zeros(depth.shape, np.uint16), depth > 0)
+
+
+def test_what_shows_through_the_gaps_of_a_sparse_surface_does_not_count():
+    """A board at 1 m with every other pixel of a chequer missing, the wall at 4 m behind it seen through the gaps."""
+    depth = np.full((48, 64), 4.0)
+    board = np.s_[8:40, 8:40]
+    depth[board] = np.where(np.indices((32, 32)).sum(0) % 2, 4.0, 1.0)
+    surface = find_surface(anchors_at(depth))
+    inside = np.s_[10:38, 10:38]
+    np.testing.assert_array_equal(surface.drawn[inside], depth[inside] == 1.0)
+    np.testing.assert_allclose(surface.depth[inside], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(surface.depth[:, 44:], 4.0, rtol=1e-4)
+    assert surface.drawn[:, 44:].all()
+
+
+def test_noise_of_depth_is_smoothed_and_edges_stay():
+    rng = np.random.default_rng(0)
+    true = np.full((48, 64), 2.0)
+    true[:, 32:] = 3.0
+    noisy = true * (1 + 0.01 * rng.standard_normal(true.shape))
+    found = find_surface(anchors_at(noisy)).depth
+    assert np.abs(found - true)[:, :30].std() < 0.4 * np.abs(noisy - true)[:, :30].std()
+    np.testing.assert_allclose(found[4:-4], true[4:-4], rtol=0.03)
+
+
+def test_a_reference_of_finer_pixels_is_averaged_not_picked_from():
+    """One-pixel stripes of a picture four times as large are grey from here, not some of the stripes."""
+    fine = CAMERA.resized(256, 192)
+    stripes = np.zeros((192, 256, 3), np.uint8)
+    stripes[:, ::2] = 200
+    reference = Keyframe(0, stripes, np.full((192, 256), 2.0, np.float32), fine, Pose.identity())
+    warped = warp(reference, np.full((48, 64), 2.0, np.float32), Pose.identity(), CAMERA)
+    assert warped.shown.all()
+    np.testing.assert_allclose(warped.rgb.astype(int), 100, atol=2)
+
+
 def test_an_empty_drawing_guides_nowhere():
     empty = render(AnchorMap().tiles, Pose.identity(), CAMERA)
     reference = Keyframe(0, np.full((48, 64, 3), 9, np.uint8), np.ones((48, 64), np.float32), CAMERA, Pose.identity())
     assert not guide(empty, reference, Pose.identity(), CAMERA).any()
-    assert not continue_depth(empty).any()

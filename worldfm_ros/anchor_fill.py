@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import continue_depth, warp
+from worldfm_ros.guide import find_surface, warp
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
@@ -23,12 +23,12 @@ class AnchorFill:
         self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics
     ) -> np.ndarray:
         """(H, W, 3) uint8. A drawing without any anchor stays black: there is nothing to continue."""
-        holes = ~drawing.coverage
-        if not drawing.coverage.any() or not holes.any():
+        if not drawing.coverage.any():
             return drawing.rgb
-        rgb = drawing.rgb
-        if reference is not None:
-            warped = warp(reference, continue_depth(drawing), T_world_camera, intrinsics)
+        rgb, surface = drawing.rgb, find_surface(drawing)
+        holes = ~surface.drawn
+        if reference is not None and holes.any():
+            warped = warp(reference, surface.depth, T_world_camera, intrinsics)
             found = holes & warped.shown
             rgb, holes = np.where(found[..., None], warped.rgb, rgb), holes & ~found
         return inpaint(rgb, holes)

@@ -37,20 +37,50 @@ def nearest_drawn(coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unravel_index(place[labels], coverage.shape)
 
 
-def continue_depth(drawing: AnchorView) -> np.ndarray:
-    """(H, W) float32 metres: the drawn depth, in the holes that of the nearest drawn pixel; 0 for an empty drawing."""
-    return drawing.depth[nearest_drawn(drawing.coverage)] if drawing.coverage.any() else drawing.depth
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """What a drawing's anchors are samples of: depth (H, W) float32 metres, everywhere; drawn (H, W) bool, the covered
+    pixels that show it. nearest: rows and columns (H, W) of the drawn pixel nearest to each pixel."""
+
+    depth: np.ndarray
+    drawn: np.ndarray
+    nearest: tuple[np.ndarray, np.ndarray]
+
+
+def find_surface(drawing: AnchorView) -> Surface:
+    """The surface of a drawing, which must not be empty.
+
+    Through the gaps of a sparse surface farther anchors show. So nearness, 1 / z, is closed morphologically: a gap of a
+    pixel takes its rim's, and what is drawn farther away there does not count. Larger holes continue the nearest drawn
+    depth. Noise is smoothed, but not over edges: each pixel's own noise would tear a warped picture to pieces.
+    """
+    nearness = np.divide(1, drawing.depth, out=np.zeros_like(drawing.depth), where=drawing.coverage)
+    closed = cv2.morphologyEx(nearness, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    drawn = drawing.coverage & (nearness >= (1 - DEPTH_TOLERANCE) * closed)
+    nearest = nearest_drawn(drawn)
+    nearness = np.where(drawn, nearness, np.where(closed > 0, closed, nearness[nearest]))
+    depth = np.exp(cv2.bilateralFilter(-np.log(cv2.medianBlur(nearness, 3)), 5, DEPTH_TOLERANCE, 2))
+    return Surface(depth, drawn, nearest)
 
 
 def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics) -> WarpedReference:
-    """The reference seen by a camera for which every pixel's depth (H, W), metres along z, is known; 0 = not known."""
+    """The reference seen by a camera for which every pixel's depth (H, W), metres along z, is known; 0 = not known.
+
+    A reference of finer pixels is first brought to the size at which both have the same focal length, without aliasing.
+    """
     u, v, z = _projected(depth, T_world_camera, intrinsics, reference)
     camera = reference.intrinsics
     inside = (z > NEAR) & (u >= -0.5) & (u < camera.width - 0.5) & (v >= -0.5) & (v < camera.height - 0.5)
     u, v = np.where(inside, u, 0), np.where(inside, v, 0)
     measured = cv2.remap(reference.depth, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     shown = inside & (depth > 0) & ((measured == 0) | (measured > (1 - DEPTH_TOLERANCE) * z))
-    rgb = cv2.remap(reference.rgb, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rgb = reference.rgb
+    if (scale := intrinsics.fx / camera.fx) < 1:
+        size = max(1, round(scale * camera.width)), max(1, round(scale * camera.height))
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        u, v = ((x + 0.5) * np.float32(new / old) - 0.5
+                for x, new, old in ((u, rgb.shape[1], camera.width), (v, rgb.shape[0], camera.height)))
+    rgb = cv2.remap(rgb, u, v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     rgb[~shown] = 0
     return WarpedReference(rgb, shown)
 
@@ -85,12 +115,12 @@ def guide(drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
     guided = np.zeros((*drawing.coverage.shape, GUIDE_CHANNELS), np.uint8)
     if not drawing.coverage.any():
         return guided
-    nearest = nearest_drawn(drawing.coverage)
-    guided[..., :3] = drawing.rgb[nearest]
-    guided[..., 6] = np.where(drawing.coverage, 255, 0)
+    surface = find_surface(drawing)
+    guided[..., :3] = drawing.rgb[surface.nearest]
+    guided[..., 6] = np.where(surface.drawn, 255, 0)
     if reference is not None:
-        warped = warp(reference, drawing.depth[nearest], T_world_camera, intrinsics)
-        holes = warped.shown & ~drawing.coverage
+        warped = warp(reference, surface.depth, T_world_camera, intrinsics)
+        holes = warped.shown & ~surface.drawn
         guided[..., :3][holes] = warped.rgb[holes]
         guided[..., 3:6] = warped.rgb
         guided[..., 7] = np.where(warped.shown, 255, 0)
