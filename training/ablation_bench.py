@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 import json
 from pathlib import Path
 import time
@@ -42,12 +43,13 @@ RESEED = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings:
-    """steps: of a teacher; student_steps: of a student. side: of the square pictures, pixels.
+    """steps: of a teacher; student_steps: of a student. muon: of a teacher's RunSettings. side: of the square pictures.
 
     distinct: batches that are made; after the last the first comes again, with new random numbers.
     """
 
     steps: int = 3000
+    muon: float = 2.0
     student_steps: int = 600
     autoencoder_steps: int = 3000
     side: int = 64
@@ -65,9 +67,24 @@ class BenchSettings:
         return {"hidden_size": self.hidden_size, "depth": self.depth, "heads": self.heads, "patch_size": 1,
                 "latent_channels": self.latent_channels, "base_size": self.side // 8}
 
-    def run(self, steps: int, rates: float | dict[str, float], seed: int) -> RunSettings:
+    def run(self, steps: int, rates: float | dict[str, float], seed: int, muon: float = 0.0) -> RunSettings:
         return RunSettings(steps=steps, learning_rate=rates, final_rate=0.05, warmup=min(100, steps // 10), ema=0.998,
-                           checkpoint_every=500, preview_every=max(500, steps), seed=seed)
+                           muon=muon, checkpoint_every=500, preview_every=max(500, steps), seed=seed)
+
+
+class RememberingCodec(LatentCodec):
+    """Encodes a picture once: the same ones come again and again, and encoding is most of a small step's work."""
+
+    def __init__(self, codec: LatentCodec) -> None:
+        super().__init__(codec.autoencoder, codec.device, codec.dtype)
+        self._known: dict[bytes, Tensor] = {}
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        names = [blake2b(picture.tobytes(), digest_size=16).digest() for picture in rgb.cpu().numpy()]
+        new = {name: k for k, name in enumerate(names) if name not in self._known}
+        if new:
+            self._known.update(zip(new, super().encode(rgb[list(new.values())]), strict=True))
+        return torch.stack([self._known[name] for name in names])
 
 
 class Recurring:
@@ -121,7 +138,7 @@ class Bench:
 
     def model(self, arm: str, seed: int) -> LoadedModel:
         """What an arm's run left, on the GPU if there is one."""
-        return load_model_folder(self.folder(arm, seed) / MODEL, find_device(None))
+        return replace(load_model_folder(self.folder(arm, seed) / MODEL, find_device(None)), codec=self.codec)
 
     def results(self) -> list[dict]:
         """Of all arms and seeds that are finished."""
@@ -148,7 +165,7 @@ def shared_codec(out: Path, settings: BenchSettings, batches: Recurring) -> Late
                                       latent_channels=settings.latent_channels)
         stage = AutoencoderStage(AutoencoderSettings(latent_noise=0.1), autoencoder)
         train(stage, batches, settings.run(settings.autoencoder_steps, 2e-3, 0), out, resume=True)
-    return LatentCodec(load_autoencoder(out / "vae"))
+    return RememberingCodec(LatentCodec(load_autoencoder(out / "vae"), find_device(None)))
 
 
 StageMaker = Callable[[Bench, int], Stage]  # for a seed
@@ -178,7 +195,8 @@ def result(bench: Bench, arm: Arm, seed: int) -> dict:
     """An arm's figures with one seed: those of an earlier call, or a run's, gone on with where it was stopped."""
     file = bench.folder(arm.name, seed).with_suffix(".json")
     if not file.exists():
-        start, settings = time.monotonic(), bench.settings.run(arm.steps(bench.settings), arm.rates, seed)
+        start, muon = time.monotonic(), 0.0 if arm.teacher else bench.settings.muon
+        settings = bench.settings.run(arm.steps(bench.settings), arm.rates, seed, muon)
         stage = arm.stage(bench, seed)
         train(stage, lambda step: bench.batches(step, arm.kept_seeds), settings, bench.folder(arm.name, seed),
               resume=True)

@@ -65,7 +65,7 @@ def dmd2(**options) -> StageMaker:
 
 
 def teacher_arm(name: str, varies: str, stage: StageMaker, **options) -> Arm:
-    return Arm(name=name, varies=varies, stage=stage, steps=lambda settings: settings.steps, rates=1e-3,
+    return Arm(name=name, varies=varies, stage=stage, steps=lambda settings: settings.steps, rates=2e-3,
                **{"baseline": BASELINE} | options)
 
 
@@ -118,12 +118,12 @@ def ablate(out: Path, arms: list[Arm], seeds: int, settings: BenchSettings, clip
 def run(out: Annotated[Path, tyro.conf.arg(help="folder of the table and the runs; may hold finished arms")],
         arms: Annotated[list[str], tyro.conf.arg(help="which arms; all by default")] = [],  # noqa: B006  (tyro's)
         seeds: Annotated[int, tyro.conf.arg(help="runs of each arm")] = 3,
-        steps: Annotated[int, tyro.conf.arg(help="of the autoencoder and of a teacher; a student gets a fifth")] = 3000,
+        steps: Annotated[int, tyro.conf.arg(help="of a teacher; autoencoder: twice that, student: a fifth")] = 3000,
         data: Annotated[str | None, tyro.conf.arg(help="clips to train on: a folder of shards")] = None,
         clips: Annotated[int, tyro.conf.arg(help="procedural clips to train on, without --data")] = 96,
         held_out: Annotated[int, tyro.conf.arg(help="procedural clips to judge on")] = 16) -> None:
     """Train small models that differ in one choice each, and compare them."""
-    settings = replace(BenchSettings(), steps=steps, student_steps=max(1, steps // 5), autoencoder_steps=steps)
+    settings = replace(BenchSettings(), steps=steps, student_steps=max(1, steps // 5), autoencoder_steps=2 * steps)
     filmed = ClipSettings(width=settings.side, height=settings.side, samples=2)
     families = tuple(sorted(set(SCENES) - {HELD_OUT}))
     chosen = find_arms(arms)
