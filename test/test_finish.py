@@ -72,6 +72,18 @@ def test_gradients_reach_the_transformer_and_the_decoder_alone():
     assert any(name.startswith("autoencoder.guide_pyramid") for name in reached) and np.isfinite(update.loss.item())
 
 
+def test_with_the_decoder_alone_the_student_stays_and_pictures_still_get_better(tmp_path):
+    model, batch = student(), toy_batch(4)
+    stage = FinishStage(model, FinishSettings(decoder_only=True))
+    before = psnr(stage.preview(stage.networks, batch)["painted"], batch.target)
+    minimise(stage, batch, 60, rate=3e-3)
+    assert psnr(stage.preview(stage.networks, batch)["painted"], batch.target) > before + 1.0
+    stage.export(stage.networks, tmp_path)
+    finished = load_model_folder(tmp_path / "model", dtype=torch.float32).transformer.state_dict()
+    for name, tensor in model.transformer.state_dict().items():
+        assert torch.equal(finished[name], tensor.bfloat16().float())
+
+
 def test_only_students_with_a_guided_autoencoder_are_finished():
     with pytest.raises(ValueError, match="20 steps: distill it first"):
         FinishStage(student(steps=20), FinishSettings())

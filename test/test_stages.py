@@ -4,20 +4,13 @@ from dataclasses import replace
 import math
 
 from diffusers import PixArtTransformer2DModel
-import numpy as np
 from overfit import minimise, overfitted_teacher, psnr, reseeded, toy_batch
 import pytest
 from scenes import room_poses, see_room
 from tiny_models import tiny_taesd, tiny_transformer
 import torch
 
-from training.autoencoder import (
-    AutoencoderSettings,
-    AutoencoderStage,
-    random_crop,
-    reconstruction_figures,
-    training_pictures,
-)
+from training.autoencoder import AutoencoderSettings, AutoencoderStage, random_crop, training_pictures
 from training.latent_views import encode_views
 from training.midtrain import JOINT, NO_DRAWINGS, SETTLED, Injection, MidtrainSettings, MidtrainStage
 from training.pretrain import DenoisingSettings, PretrainStage, adapted, load_pixart, load_transformer
@@ -144,19 +137,6 @@ def test_exported_latents_have_mean_zero_and_deviation_one(tmp_path, make):
     columns = stage.preview(stage.networks, batch)
     assert ("with guide" in columns) == codec.guided
     assert all(column.shape == batch.target.shape and column.abs().max() <= 1 for column in columns.values())
-
-
-def test_reconstruction_figures_are_means_over_pictures():
-    autoencoder, batches = tiny_guided(), [toy_batch(2), toy_batch(1, first_seed=2)]
-    with torch.no_grad():
-        plain = [psnr(autoencoder(batch.target[k:k + 1])[0], batch.target[k:k + 1])
-                 for batch in batches for k in range(len(batch))]
-    figures = reconstruction_figures(autoencoder, batches)
-    assert figures["pictures"] == 3 and figures["psnr"] == pytest.approx(np.mean(plain), abs=0.02)
-    assert figures["psnr_guided"] > figures["psnr"] + 1  # the guide shows the target, but for a hole
-    assert set(reconstruction_figures(tiny_taesd(), batches)) == {"psnr", "ssim", "pictures"}
-    with pytest.raises(ValueError, match="at least one batch"):
-        reconstruction_figures(autoencoder, [])
 
 
 # ---- stages I and II

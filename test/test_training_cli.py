@@ -64,6 +64,25 @@ def test_every_recipe_is_whole(name):
     assert all(height % 16 == 0 and width % 16 == 0 for height, width in recipe.data.sizes)
 
 
+def test_the_peer_differs_from_our_autoencoder_in_its_network_alone(tmp_path):
+    from diffusers import AutoencoderTiny
+    from overfit import minimise, toy_batch
+
+    from training.builders import Inputs
+
+    recipes = [find_recipe(name) for name in ("tiny-autoencoder", "tiny-autoencoder-peer")]
+    ours, peer = (recipe.stage(Inputs(None, tmp_path, recipe.run.steps)) for recipe in recipes)
+    assert recipes[0] == replace(recipes[1], stage=recipes[0].stage)
+    assert peer.settings == ours.settings and peer.latent_channels == ours.latent_channels == 8
+    weights = [sum(weight.numel() for weight in stage.networks["autoencoder"].parameters()) for stage in (ours, peer)]
+    assert weights[1] == pytest.approx(weights[0], rel=0.01)
+    assert isinstance(peer.networks["autoencoder"].autoencoder, AutoencoderTiny) and not peer.guided
+    losses = minimise(peer, toy_batch(2, (128, 160)), 2, fresh=False)
+    assert losses[1]["autoencoder"] < losses[0]["autoencoder"]
+    peer.export(peer.networks, tmp_path)
+    assert (tmp_path / "vae/config.json").exists()
+
+
 def test_xl_is_the_papers_network():
     from training.builders import XL_CONFIG
 
@@ -84,6 +103,7 @@ def test_xl_is_the_papers_network():
     (["--recipe", "smoke-midtrain", "--out", "new"], "--recipe smoke-pretrain --out smoke-pretrain"),
     (["--recipe", "smoke-midtrain", "--out", "new", "--start", "nowhere"], "there is no folder nowhere"),
     (["--recipe", "xl-pretrain", "--out", "new"], "PixArt-Sigma's diffusers folder (transformer/ and vae/"),
+    (["--recipe", "xl-autoencoder", "--out", "new"], "no clips of its own; name a folder of shards"),
     (["--recipe", "smoke-autoencoder", "--out", "new", "--steps", "0"], "steps is a whole number from 1 up, got 0"),
     (["--recipe", "smoke-midtrain", "--out", "new", "--start", "full"], "full/transformer/config.json cannot be read"),
     (["--recipe", "smoke-autoencoder", "--out", "new", "--data", "nowhere"], "nowhere"),

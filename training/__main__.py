@@ -30,7 +30,7 @@ def run(recipe: Annotated[str | None, tyro.conf.arg(help="its name; --list tells
     """Train a stage of a frame model."""
     if list:
         for name, function in RECIPES.items():
-            print(f"{name:<18} {function.__doc__}")
+            print(f"{name:<21} {function.__doc__}")
         return
     if recipe is None or out is None:
         raise ValueError("a run needs --recipe NAME and --out DIR; --list prints the recipes")

@@ -8,13 +8,11 @@ for each sample, as in the sigma-VAE of Sun et al. 2024); at the end their scale
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderTiny
-import numpy as np
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
@@ -24,7 +22,6 @@ from training.losses import chosen, hinge_discriminator_loss, hinge_generator_lo
 from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
-from worldfm_ros.frame_model.imaging import to_uint8
 
 DOWNSCALE = 8
 CALIBRATION_BATCHES = 4  # the last ones trained on; their latents' scale is stored
@@ -206,31 +203,6 @@ def random_crop(pictures: Tensor, batch: Batch, side: int) -> Tensor:  # (B, c, 
     columns = (batch.rand("crop column") * (width - side + 1)).long().tolist()
     return torch.stack([picture[:, row:row + side, column:column + side]
                         for picture, row, column in zip(pictures, rows, columns, strict=True)])
-
-
-@torch.no_grad()
-def reconstruction_figures(autoencoder: GuidedAutoencoder | AutoencoderTiny,
-                           batches: Iterable[Batch]) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM of decoded targets as 8-bit pictures; psnr_guided and ssim_guided are with the guide.
-
-    `pictures` tells of how many. The autoencoder and the batches are on one device. Raises ValueError for no batch.
-    """
-    scores: dict[str, list[float]] = {}
-    for batch in batches:
-        latents = encode(autoencoder, batch.target)
-        guides = {"": None, "_guided": batch.guide} if isinstance(autoencoder, GuidedAutoencoder) else {"": None}
-        for suffix, guide in guides.items():
-            decoded = decode(autoencoder, latents, guide).float()
-            for picture, truth in zip(_uint8(decoded), _uint8(batch.target), strict=True):
-                scores.setdefault(f"psnr{suffix}", []).append(peak_signal_noise_ratio(truth, picture))
-                scores.setdefault(f"ssim{suffix}", []).append(structural_similarity(truth, picture, channel_axis=2))
-    if not scores:
-        raise ValueError("figures need at least one batch of pictures, got none")
-    return {name: float(np.mean(values)) for name, values in scores.items()} | {"pictures": len(scores["psnr"])}
-
-
-def _uint8(pictures: Tensor) -> list[np.ndarray]:  # (B, 3, H, W) -> B of (H, W, 3) uint8
-    return [to_uint8(picture[None]) for picture in pictures]
 
 
 def _channels_last(x: nn.Module | Tensor) -> nn.Module | Tensor:

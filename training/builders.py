@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+import math
 from pathlib import Path
 
+from diffusers import AutoencoderTiny
 import torch
 
 from training.autoencoder import AutoencoderSettings, AutoencoderStage
@@ -36,6 +38,7 @@ Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
 XL_SIZES: Sizes = ((512, 512),)
+TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data
 XL_CONFIG = replace(RELEASED_CONFIG, camera_encoding="prope")  # as the paper trains it (2.4.1)
 
@@ -74,13 +77,24 @@ def xl_run(steps: int, learning_rate: float, accumulate: int = 1) -> RunSettings
 # ---- data
 
 
-def pairs(batch: int, sizes: Sizes, workers: int = 0) -> PairSettings:
-    return PairSettings(batch=batch, sizes=sizes, corruption=Corruption.default(), workers=workers)
+USUAL = Corruption.default()
+ROUGH = Corruption(sensor=0.006, scale=0.02, warp=0.01, position=0.01, rotation=math.radians(0.6))  # up to twice as bad
+
+
+def pairs(batch: int, sizes: Sizes, workers: int = 0, corruption: Corruption = USUAL) -> PairSettings:
+    return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers)
 
 
 def shards(data: str | None) -> ClipSource:
     """The clips of tar shards, in a folder or at an address."""
     return ShardedClips(data or SHARDS)
+
+
+def named_shards(data: str | None) -> ClipSource:
+    """As above, of a recipe whose data is never here by itself. Raises ValueError when none is named."""
+    if data is None:
+        raise ValueError("this recipe has no clips of its own; name a folder of shards, or their address, with --data")
+    return shards(data)
 
 
 def procedural(data: str | None) -> ClipSource:
@@ -100,6 +114,13 @@ def _procedural() -> ClipSource:
 def autoencoder_stage(settings: AutoencoderSettings, **network) -> StageMaker:
     """Of a new GuidedAutoencoder, whose fields `network` are."""
     return lambda inputs: AutoencoderStage(settings, GuidedAutoencoder(**network))
+
+
+def peer_stage(settings: AutoencoderSettings, latent_channels: int, width: int) -> StageMaker:
+    """Of a new AutoencoderTiny, `width` channels throughout, in diffusers' own arrangement of blocks."""
+    widths = (width,) * 4
+    return lambda inputs: AutoencoderStage(settings, AutoencoderTiny(
+        latent_channels=latent_channels, encoder_block_out_channels=widths, decoder_block_out_channels=widths))
 
 
 def pretrain_stage(name: str, sizes: Sizes, transformer: TransformerMaker) -> StageMaker:

@@ -29,8 +29,10 @@ from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 @dataclass(frozen=True, kw_only=True)
 class FinishSettings:
     """gradient_weight: of the gradient loss beside L1. adversarial_weight, adversarial_from: of the patch
-    discriminator's loss, and the step from which it plays. Raises ValueError naming the field."""
+    discriminator's loss, and the step from which it plays. decoder_only: the student stays as it is; a step then costs
+    half. Raises ValueError naming the field."""
 
+    decoder_only: bool = False
     gradient_weight: float = 1.0
     adversarial_weight: float = 0.0
     adversarial_from: int = 0
@@ -44,9 +46,9 @@ class FinishSettings:
 class Sampler(nn.Module):
     """A few-step student and its decoder as one network: noise to pictures."""
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, decoder_only: bool) -> None:
         super().__init__()
-        self.transformer = trainable(model.transformer)
+        self.transformer = trainable(model.transformer).requires_grad_(not decoder_only)
         self.autoencoder = trainable(model.codec.autoencoder).to(memory_format=torch.channels_last)
         self.autoencoder.encoder.requires_grad_(False)  # the latents stay what all other stages know
         self.steps, self.t_mid = model.settings.steps, model.settings.t_mid
@@ -74,7 +76,7 @@ class FinishStage:
             raise ValueError("finishing takes a student of 1 or 2 steps with a guided autoencoder, got "
                              f"{student.settings.name} with {student.settings.steps} steps: distill it first")
         self.student, self.settings, self.codec = student, settings, student.codec
-        self.networks: dict[str, nn.Module] = {"sampler": Sampler(student)}
+        self.networks: dict[str, nn.Module] = {"sampler": Sampler(student, settings.decoder_only)}
         self.discriminator = PatchDiscriminator()
         if settings.adversarial_weight:
             self.networks["discriminator"] = self.discriminator

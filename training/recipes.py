@@ -107,9 +107,16 @@ def tiny_autoencoder() -> Recipe:
     """our autoencoder: f8, 8 channels, its decoder sees the guide"""
     from training import builders as b
 
-    settings = b.AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
-    return Recipe(stage=b.autoencoder_stage(settings, latent_channels=8, widths=(48, 64, 96), blocks=2),
-                  clips=b.shards, data=b.pairs(16, b.TINY_SIZES, workers=1), run=b.tiny_run(20_000, 1e-3))
+    stage = b.autoencoder_stage(b.TINY_AUTOENCODER, latent_channels=8, widths=(48, 64, 96), blocks=2)
+    return Recipe(stage=stage, clips=b.shards, data=b.pairs(16, b.TINY_SIZES, workers=1),
+                  run=b.tiny_run(20_000, 1e-3))
+
+
+def tiny_autoencoder_peer() -> Recipe:
+    """for comparison: diffusers' AutoencoderTiny of the same size, latents and budget, without a guide"""
+    from training import builders as b
+
+    return replace(tiny_autoencoder(), stage=b.peer_stage(b.TINY_AUTOENCODER, latent_channels=8, width=47))
 
 
 def tiny_pretrain() -> Recipe:
@@ -162,6 +169,15 @@ def tiny_finish() -> Recipe:
                    run=b.tiny_run(2_000, 3e-4), starts_from="tiny-distill")
 
 
+def tiny_decoder() -> Recipe:
+    """our student's decoder alone, on worse memories than the others learn from: a long last run"""
+    from training import builders as b
+
+    return replace(tiny_finish(), stage=b.finish_stage(b.FinishSettings(decoder_only=True)),
+                   data=b.pairs(8, b.TINY_SIZES, workers=1, corruption=b.ROUGH), run=b.tiny_run(6_000, 3e-4),
+                   starts_from="tiny-finish", needs="a model")
+
+
 # ---- xl
 
 
@@ -171,7 +187,7 @@ def xl_autoencoder() -> Recipe:
 
     settings = b.AutoencoderSettings(crop=256, adversarial_weight=0.05, adversarial_from=50_000)
     return Recipe(stage=b.autoencoder_stage(settings, latent_channels=4, widths=(96, 160, 256), blocks=3),
-                  clips=b.shards, data=b.pairs(64, b.XL_SIZES, workers=8),
+                  clips=b.named_shards, data=b.pairs(64, b.XL_SIZES, workers=8),
                   run=b.RunSettings(steps=200_000, learning_rate=2e-4, final_rate=0.05, warmup=1000, precision="bf16"))
 
 
@@ -179,7 +195,7 @@ def xl_pretrain() -> Recipe:
     """stage I of the paper's network, XL/2 at 512x512, from PixArt-Sigma with SDXL's vae (--start)"""
     from training import builders as b
 
-    return Recipe(stage=b.pretrain_stage("worldfm-xl", b.XL_SIZES, b.pixart), clips=b.shards,
+    return Recipe(stage=b.pretrain_stage("worldfm-xl", b.XL_SIZES, b.pixart), clips=b.named_shards,
                   data=b.pairs(64, b.XL_SIZES, workers=8), run=b.xl_run(20_000, 2e-5, accumulate=2),
                   needs="PixArt-Sigma's diffusers folder (transformer/ and vae/, the SDXL autoencoder)")
 
@@ -188,9 +204,9 @@ def xl_midtrain() -> Recipe:
     """stage II of the paper's network, global batch 128"""
     from training import builders as b
 
-    return Recipe(stage=b.midtrain_stage("worldfm-xl", b.XL_SIZES, b.PROGRESSIVE, checkpointed=True), clips=b.shards,
-                  data=b.pairs(64, b.XL_SIZES, workers=8), run=b.xl_run(100_000, 1e-5, accumulate=2),
-                  starts_from="xl-pretrain", needs="a model")
+    return Recipe(stage=b.midtrain_stage("worldfm-xl", b.XL_SIZES, b.PROGRESSIVE, checkpointed=True),
+                  clips=b.named_shards, data=b.pairs(64, b.XL_SIZES, workers=8),
+                  run=b.xl_run(100_000, 1e-5, accumulate=2), starts_from="xl-pretrain", needs="a model")
 
 
 def xl_finetune() -> Recipe:
@@ -212,7 +228,8 @@ def xl_distill() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in (
         smoke_autoencoder, smoke_pretrain, smoke_midtrain, smoke_distill, smoke_distill_dmd, smoke_finish,
-        tiny_autoencoder, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill, tiny_distill_dmd, tiny_finish,
+        tiny_autoencoder, tiny_autoencoder_peer, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill,
+        tiny_distill_dmd, tiny_finish, tiny_decoder,
         xl_autoencoder, xl_pretrain, xl_midtrain, xl_finetune, xl_distill,
     )
 }
