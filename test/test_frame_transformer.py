@@ -11,6 +11,7 @@ import pytest
 from test_camera_encoding import moved_world, random_cameras
 import torch
 
+from worldfm_ros.frame_model.attention import attend
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.config import ATTENTION_PATTERNS, CAMERA_ENCODINGS, FrameTransformerConfig
 from worldfm_ros.frame_model.transformer import FrameTransformer, canvas_positions
@@ -144,6 +145,13 @@ def test_half_precision_is_near_single():
 
 
 # ---- nothing is silently dead
+
+
+def test_bfloat16_attention_on_a_cpu_is_near_the_fused_one():
+    q, k, v = (x.bfloat16() for x in torch.randn(3, 2, 4, 50, 24, generator=torch.Generator().manual_seed(0)))
+    fused = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    error = (attend(q, k, v).double() - fused).square().mean().sqrt()
+    assert error < 2**-7 * fused.square().mean().sqrt()
 
 
 @pytest.mark.parametrize("change", [
