@@ -52,10 +52,11 @@ setup(
         "scikit-image",
         "scipy",
         "setuptools",
-        "torch>=2.5",
+        "torch>=2.9",
         "tyro",
     ],
     extras_require={
+        "perceptual": ["torch-fidelity", "torchmetrics>=1.9", "torchvision"],
         "training": ["accelerate", "tensorboard", "webdataset"],
         "test": ["hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "rosbag-doctor"],
         "dev": ["catkin_pkg", "colcon-common-extensions", "ruff", "wheel"],

@@ -42,6 +42,7 @@ ALLOWED = {
     "consistency": {"geometry", "scoring", "world"},
     "degradation": {"geometry", "rgbd_folder", "world"},
     "montage": set(),
+    "perceptual": set(),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

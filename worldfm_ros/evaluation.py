@@ -1,8 +1,8 @@
 """A frame model judged by held-out photographs, beside the baseline: the anchor drawing with its holes inpainted.
 
 Each view is scored by itself, and beside its predecessor for consistency. The figures of a side are means over the
-views that have them: a region of fewer than MIN_PIXELS has no PSNR, the first view of a group no predecessor. LPIPS and
-FID are not among them: they need the weights of other networks.
+views that have them: a region of fewer than MIN_PIXELS has no PSNR, the first view of a group no predecessor. FID is of
+all views at once; it and LPIPS are there where the networks are that they need (`perceptual`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from worldfm_ros.anchor_fill import inpaint
 from worldfm_ros.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
 from worldfm_ros.generator import FrameModel
 from worldfm_ros.held_out import HeldOutView, HeldOutViews, spread
+from worldfm_ros.perceptual import WITHOUT_NETWORKS, Perceptual
 from worldfm_ros.scoring import psnr, sharpness_ratio, ssim_map
 
 SIDES = ("model", "baseline")
@@ -43,20 +44,30 @@ class Evaluation:
     examples: list[PaintedView]
 
 
-def evaluate(views: HeldOutViews, model: FrameModel, track: Callable[[Iterable], Iterable] = iter) -> Evaluation:
-    """Paint and score all views. `track` wraps the loop over them (a progress bar)."""
+def evaluate(
+    views: HeldOutViews,
+    model: FrameModel,
+    track: Callable[[Iterable], Iterable] = iter,
+    perceptual: Perceptual = WITHOUT_NETWORKS,
+) -> Evaluation:
+    """Paint and score all views. `track` wraps the loop over them (a progress bar); see `find_perceptual`."""
     rows, examples = [], []
+    frechet = {side: perceptual.frechet() for side in SIDES} if perceptual.frechet else {}
     kept = spread(len(views), EXAMPLES)
     previous = None
     for number, view in enumerate(track(views)):
         painted = paint(view, model)
         if previous is not None and previous.view.group != view.group:
             previous = None
-        rows.append(score(painted, previous))
+        rows.append(score(painted, previous, perceptual))
+        for side, distances in frechet.items():
+            distances.add(painted.pictures[side], painted.pictures["photograph"])
         if number in kept:
             examples.append(painted)
         previous = painted
     figures = {"views": len(rows), **{side: average([row[side] for row in rows]) for side in (*SIDES, "photograph")}}
+    for side in SIDES:
+        figures[side]["fid"] = frechet[side].distance() if side in frechet else None
     figures["model"]["revisit_psnr"] = revisit_psnr(examples, model)
     figures["uncovered"] = average([row["uncovered"] for row in rows])
     return Evaluation(figures | {"per_view": rows}, examples)
@@ -74,7 +85,7 @@ def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
     return PaintedView(view, pictures, {name: find_features(picture, view.scene) for name, picture in pictures.items()})
 
 
-def score(painted: PaintedView, previous: PaintedView | None) -> dict:
+def score(painted: PaintedView, previous: PaintedView | None, perceptual: Perceptual) -> dict:
     """A view's figures: of each side, and of the photograph beside the one before; None = not to be had here."""
     view = painted.view
     uncovered = float(np.mean(~view.drawing.coverage[view.scene]))
@@ -84,7 +95,8 @@ def score(painted: PaintedView, previous: PaintedView | None) -> dict:
     for side in SIDES:
         ours = between[side]["warp_psnr"]
         excess = None if truth is None or ours is None else truth - ours
-        row[side] = likeness(view, painted.pictures[side]) | between[side] | {"warp_excess": excess}
+        lpips = perceptual.lpips and perceptual.lpips(painted.pictures[side], painted.pictures["photograph"])
+        row[side] = likeness(view, painted.pictures[side]) | {"lpips": lpips} | between[side] | {"warp_excess": excess}
     return row | {"photograph": between["photograph"]}
 
 

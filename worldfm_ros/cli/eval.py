@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+import sys
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
@@ -97,10 +98,11 @@ def evaluate(
     """Score a frame model on photographs it has not seen, beside the anchor drawing with its holes inpainted.
 
     `seen` pixels are those that the anchor drawing covers, `disoccluded` the rest. Figures are means over the views:
-    psnr (dB) and ssim; sharpness_ratio, the variance of the Laplacian over the photograph's; warp_psnr, dB between
-    neighbouring views that are brought together by the true depth, and warp_excess, how much less that is than between
-    the photographs; tsed, the share of neighbouring views whose SIFT matches obey the epipolar geometry; revisit_psnr,
-    dB between a view and the same one painted again at the end (120 = no difference).
+    psnr (dB) and ssim; lpips and, of 64 views or more, fid, where the networks for them are installed; sharpness_ratio,
+    the variance of the Laplacian over the photograph's; warp_psnr, dB between neighbouring views that are brought
+    together by the true depth, and warp_excess, how much less that is than between the photographs; tsed, the share of
+    neighbouring views whose SIFT matches obey the epipolar geometry; revisit_psnr, dB between a view and the same one
+    painted again at the end (120 = no difference).
 
     Args:
         source: an RGB-D folder; with --views a world folder.
@@ -115,12 +117,14 @@ def evaluate(
         check_target(file)
     from worldfm_ros import evaluation
     from worldfm_ros.generator import load_model
+    from worldfm_ros.perceptual import find_perceptual
 
     painter = load_model(model, degradation.seed, preset)
     if noise is not None:
         painter.noise = find_noise(noise, model, degradation.seed)
     views = protocol.find(source, degradation)
-    result = evaluation.evaluate(views, painter, Progress(f"painting with {model}"))
+    perceptual = find_perceptual(len(views))
+    result = evaluation.evaluate(views, painter, Progress(f"painting with {model}"), perceptual)
     settings = {"source": source, "model": model, "preset": preset, "noise": noise, **asdict(protocol),
                 **asdict(degradation)}
     figures = result.figures | {"settings": {name: str(value) if isinstance(value, Path) else value
@@ -129,6 +133,8 @@ def evaluate(
         write_montage(result.examples, montage)
     write_json(json, figures)
     print_table(figures)
+    if perceptual.advice:
+        print(perceptual.advice, file=sys.stderr)
 
 
 def find_noise(name: str, model: str, seed: int) -> Noise:
@@ -162,6 +168,7 @@ def print_table(figures: Mapping) -> None:
     """The figures of both sides and of the photographs, for people."""
     table = Table(title=f"{figures['views']} views, {figures['uncovered']:.1%} of the pixels uncovered", box=SIMPLE)
     columns = [f"{region} {name}" for region in ("all", "seen", "disoccluded") for name in ("psnr", "ssim")]
+    columns += [name for name in ("lpips", "fid") if figures["model"][name] is not None]
     columns += ["sharpness_ratio", "warp_psnr", "warp_excess", "tsed", "revisit_psnr"]
     table.add_column("")
     for side in ("model", "baseline", "photograph"):
