@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+import os
 
 from hypothesis import given, settings, strategies
 import numpy as np
@@ -233,6 +234,14 @@ def test_batches_are_those_of_the_plan(batches):
         pair = make_pair(SOURCE[sample.clip], sample.target, size, SETTINGS.corruption, sample.seed)
         target = torch.from_numpy(pair.target).permute(2, 0, 1).float() / 127.5 - 1
         assert torch.equal(batches[3].target[k], target) and batches[3].seeds[k] == sample.seed
+
+
+def test_a_signal_to_the_whole_job_does_not_reach_the_workers():
+    batches = iter(loader(SOURCE, replace(SETTINGS, workers=1), 0, 2))
+    next(batches)
+    (worker,) = batches._workers
+    assert os.getpgid(worker.pid) == worker.pid != os.getpgrp()
+    next(batches)
 
 
 def test_workers_make_the_same_batches(batches):

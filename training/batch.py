@@ -72,6 +72,12 @@ class Batch:
                  (self.target, self.drawing, self.coverage, self.reference, self.guide))
         return Batch(*moved, self.cameras, self.seeds)
 
+    def first(self, count: int) -> Batch:
+        """The first samples alone; they keep their random numbers."""
+        cut = (x[:count] for x in (self.target, self.drawing, self.coverage, self.reference, self.guide))
+        cameras = Cameras(self.cameras.w2c[:count], self.cameras.K[:count], self.cameras.image_hw)
+        return Batch(*cut, cameras, self.seeds[:count])
+
     def without_drawings(self) -> Cameras:
         """The cameras of [target, reference] alone, for a network that is given no drawing."""
         return Cameras(self.cameras.w2c[:, [0, 2]], self.cameras.K[:, [0, 2]], self.cameras.image_hw)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from training.batch import Batch
 from training.dmd import MATCHED_TIMES, fake_score_loss, matching_loss, uniform_timesteps
 from training.latent_views import Given, encode_views, predict_x0, sample_latents
 from training.losses import Log, add_noise
-from training.pretrain import MODEL, LatentViews
+from training.pretrain import MODEL, LatentViews, trained_further
 from training.stage import Update
 from training.teacher_pairs import TeacherPairs
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
@@ -128,7 +128,7 @@ class Distillation:
 
     def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
         """folder/model, a model folder that is sampled as the student was trained."""
-        settings = replace(self.teacher.settings, steps=self.settings.steps, t_mid=self.settings.t_mid)
+        settings = trained_further(self.teacher.settings, steps=self.settings.steps, t_mid=self.settings.t_mid)
         save_model_folder(folder / MODEL, settings, networks["student"], self.codec.autoencoder)
 
 

@@ -20,7 +20,7 @@ from training.batch import Batch
 from training.distill import same_timestep, trainable
 from training.latent_views import encode_views, predict_x0
 from training.losses import add_noise, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
-from training.pretrain import MODEL, LatentViews
+from training.pretrain import MODEL, LatentViews, trained_further
 from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
@@ -113,4 +113,5 @@ class FinishStage:
         """folder/model, a model folder like the student's, in bfloat16: half as large, and what it runs in at best."""
         sampler = nn.Module.to(copy.deepcopy(networks["sampler"]), dtype=torch.bfloat16)
         autoencoder = nn.Module.to(sampler.autoencoder, memory_format=torch.contiguous_format)
-        save_model_folder(Path(folder) / MODEL, self.student.settings, sampler.transformer, autoencoder)
+        settings = trained_further(self.student.settings)
+        save_model_folder(Path(folder) / MODEL, settings, sampler.transformer, autoencoder)

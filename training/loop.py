@@ -31,7 +31,7 @@ from training.checkpoints import (
     write_checkpoint,
 )
 from training.learner import Learner, block_matrices
-from training.logbook import open_logbook
+from training.logbook import ROWS, open_logbook
 from training.processes import Stopped, processes, seed_everything, signals_to_stop
 from training.stage import Stage, Update
 
@@ -118,11 +118,11 @@ def train(stage: Stage, batches: Callable[[int], Iterable[Batch]], settings: Run
         for step in range(done, settings.steps):
             logbook.record(step + 1, run.step(micro_batches(stream, step, settings), step))
             stop, last = run.anyone(bool(received)), step + 1 == settings.steps
-            if last or (step + 1) % settings.preview_every == 0:
-                logbook.show(step + 1, run.preview(batches))
             if stop or last or (step + 1) % settings.checkpoint_every == 0:
                 run.export()  # a run that goes on, or was stopped, can be looked at and started from
                 run.save(step + 1)
+            if last or (step + 1) % settings.preview_every == 0:
+                logbook.show(step + 1, run.preview(batches))
             if stop and not last:
                 raise Stopped(received[0] if received else signal.SIGTERM, step + 1)
 
@@ -233,7 +233,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return {}
         device = self.accelerator.device
-        batch = next(iter(batches(0))).to(device)
+        batch = next(iter(batches(0))).first(ROWS).to(device)
         with self.accelerator.autocast():
             columns = self.stage.preview({name: network.to(device) for name, network in networks.items()}, batch)
         for network in networks.values():

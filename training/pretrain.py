@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from diffusers import PixArtTransformer2DModel
@@ -27,6 +27,7 @@ from worldfm_ros.frame_model.sampling import check_prediction_type, sample_multi
 from worldfm_ros.frame_model.transformer import FrameTransformer
 
 MODEL = "model"  # in a stage's output folder: the model folder
+FURTHER = "trained further from "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,14 @@ def load_pixart(folder: str | Path, config: FrameTransformerConfig) -> FrameTran
     """
     pixart = PixArtTransformer2DModel.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     return from_pixart(pixart, config)
+
+
+def trained_further(settings: ModelSettings, **changes) -> ModelSettings:
+    """The settings of what is trained from a model with these. What is told of that model does not hold for it."""
+    source = settings.source
+    if not source.startswith(FURTHER):
+        source = f"{FURTHER}{settings.name}" + (f", {source}" if source else "")
+    return replace(settings, source=source, sha256="", **changes)
 
 
 def adapted(transformer: FrameTransformer, config: FrameTransformerConfig) -> FrameTransformer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+import os
 
 import cv2
 import numpy as np
@@ -122,3 +123,4 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _start_worker(number: int) -> None:
     cv2.setNumThreads(0)  # a worker is one thread; OpenCV's own do not survive the fork
+    os.setpgrp()  # a signal to the whole job is for the main process, which then still needs its workers for a while
