@@ -316,8 +316,8 @@ def test_pairs_of_another_teacher_or_a_damaged_file_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("arm", "rate"), [("dmd", 3e-5), ("dmd2", 3e-4)])
 def test_student_of_an_overfitted_teacher_is_within_half_a_decibel(arm, rate, tmp_path):
-    """In 2 steps against 8. (A teacher that knows one answer gives it in 2 steps too: distillation must not harm. DMD
-    scales its gradient by the distance to the real score's guess, which is next to nothing here: hence the low rate.)"""
+    """In 2 steps against 8. (A teacher that knows one answer gives it in 2 too: distillation must not harm. DMD scales
+    its gradient by the distance to the real score's guess, which is next to nothing here: hence the low rate.)"""
     teacher = overfitted_teacher()
     stage = (DmdStage(teacher.model, DmdSettings(teacher_steps=8), tmp_path) if arm == "dmd" else
              Dmd2Stage(teacher.model, Dmd2Settings(teacher_steps=8, fake_updates=2, gan_weight=0.0)))
