@@ -2,18 +2,28 @@
 
 import json
 
+from diffusers import AutoencoderTiny
 import numpy as np
 from overfit import smooth_picture
 import pytest
 from scipy.spatial.transform import Rotation
 import torch
 
-from training.ablation_bench import Arm, Bench, BenchSettings, Recurring, check_settings, figures
+from training.ablation_bench import (
+    Arm,
+    Bench,
+    BenchSettings,
+    Recurring,
+    RememberingCodec,
+    check_settings,
+    figures,
+)
 from training.ablation_report import COLUMNS, seed_by_seed, table
 from training.ablations import ARMS, BASELINE, ablate, find_arms
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from worldfm_ros.clips import LENGTH, Clip
+from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame
 
@@ -92,6 +102,22 @@ def test_batches_recur_with_other_random_numbers_unless_they_are_kept():
     assert torch.equal(fresh[1].target, fresh[4].target) and torch.equal(kept[1].target, kept[4].target)
     assert fresh[1].seeds != fresh[4].seeds and kept[1].seeds == kept[4].seeds
     assert next(recurring(4)).seeds == fresh[4].seeds
+
+
+def test_a_remembered_picture_has_the_latents_that_encoding_gives():
+    class Counting(AutoencoderTiny):
+        seen = 0
+
+        def encode(self, x, *rest):
+            Counting.seen += len(x)
+            return super().encode(x, *rest)
+
+    plain = LatentCodec(Counting(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4))
+    remembering, pictures = RememberingCodec(plain), torch.rand(3, 3, 16, 16)
+    wanted, Counting.seen = plain.encode(pictures), 0
+    for order in ([0, 1], [1, 2, 0], [2, 2]):
+        torch.testing.assert_close(remembering.encode(pictures[order]), wanted[order], rtol=1e-4, atol=1e-5)
+    assert Counting.seen == 3, "each picture once"
 
 
 def test_gains_are_taken_seed_by_seed():
