@@ -180,17 +180,14 @@ def test_browsers_that_leave_cost_nothing(node):
             with open(f"/proc/{process.pid}/status") as file:
                 return int(re.search(r"Threads:\s*(\d+)", file.read())[1])
 
-        images.publish(colored(1, 2, 3))
-        status(address)
-        before = threads()
-        host, _, port = address.partition(":")
-        browsers = [socket.create_connection((host, int(port))) for _ in range(5)]
-        for browser in browsers:
-            browser.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
-        wait_for(lambda: threads() >= before + 5)
-        for browser in browsers:
-            browser.close()
-        wait_for(lambda: images.publish(colored(1, 2, 3)) or threads() <= before)
+        wait_for(lambda: images.publish(colored(1, 2, 3)) or status(address)["image"])
+        streams = [urlopen(f"http://{address}/stream", timeout=PATIENCE) for _ in range(5)]
+        for stream in streams:
+            assert read_part(stream)
+        served = threads()
+        for stream in streams:
+            stream.close()
+        wait_for(lambda: images.publish(colored(1, 2, 3)) or threads() <= served - len(streams))
         code, output = stop(process, signal.SIGTERM)
         assert code == 0 and "Traceback" not in output and "Exception" not in output
 
