@@ -28,8 +28,8 @@ from training.loop import RunSettings, train
 from training.midtrain import NOTHING_DRAWN
 from training.pretrain import MODEL
 from training.stage import Stage
-from training.teacher_pairs import write_whole
 from worldfm_ros.clips import TARGETS
+from worldfm_ros.files import write_whole
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
 from worldfm_ros.frame_model.imaging import to_uint8

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from training.ablation_bench import Arm
-from training.teacher_pairs import write_whole
+from worldfm_ros.files import write_whole
 
 COLUMNS = {"psnr": "PSNR, dB", "disoccluded": "disoccluded, dB", "without_drawing": "without drawing, dB",
            "sharpness": "sharpness ratio", "diversity": "diversity"}

@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 import hashlib
 import json
-import os
 from pathlib import Path
-import tempfile
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,6 +23,7 @@ from torch import Tensor
 from training.batch import Batch
 from training.latent_views import encode_views, solve
 from training.pretrain import LatentViews
+from worldfm_ros.files import write_whole
 from worldfm_ros.frame_model.checkpoint import LoadedModel
 
 MANIFEST = "pairs.json"
@@ -105,19 +104,6 @@ def fingerprint(model: LoadedModel) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """The file is there with all its content or not at all, whatever happens meanwhile."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _seeds_in(file: Path) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from worldfm_ros.files import write_whole
 
 GAP = 4  # pixels
 TITLE = 24  # pixels, height of the line of titles
@@ -32,6 +33,4 @@ def montage(rows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
 def write_png(rgb: np.ndarray, path: Path) -> None:
     """(H, W, 3) uint8 to a file; a crash leaves the old file or the new one."""
     encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))[1]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(encoded.tobytes())
-    os.replace(partial, path)
+    write_whole(path, encoded.tobytes())

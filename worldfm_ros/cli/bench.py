@@ -16,6 +16,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.renderer import THREADS, AnchorView, render
@@ -188,6 +189,4 @@ def cpu_name() -> str:
 
 def write_json(path: Path, figures: dict) -> None:
     """Write the figures; a crash leaves the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json_format.dumps(figures, indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, (json_format.dumps(figures, indent=2) + "\n").encode())

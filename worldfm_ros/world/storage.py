@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 import hashlib
-import os
 from pathlib import Path
 
 import cv2
@@ -22,6 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 import yaml
 
+from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import FIELDS, AnchorMap, Anchors
 from worldfm_ros.world.keyframes import Keyframe
@@ -55,7 +55,7 @@ def write_world(world: World, path: str | Path) -> None:
     for name in (ANCHORS, KEYFRAMES):
         (path / name).mkdir(parents=True, exist_ok=True)
     manifest = _manifest(world, path)
-    _write_atomically(
+    write_whole(
         path / MANIFEST, yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=1000).encode()
     )
     _remove_unreferenced(path, manifest)
@@ -181,7 +181,7 @@ def _png(image: np.ndarray) -> bytes:
 def _store(folder: Path, suffix: str, data: bytes) -> str:
     name = hashlib.sha256(data).hexdigest()[:16] + suffix
     if not (folder / name).exists():
-        _write_atomically(folder / name, data)
+        write_whole(folder / name, data)
     return name
 
 
@@ -194,18 +194,6 @@ def _verified(file: Path) -> bytes:
     if hashlib.sha256(data).hexdigest()[:16] != file.stem:
         raise _damaged(file, f"its {len(data)} bytes do not have the checksum in its name")
     return data
-
-
-def _write_atomically(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _remove_unreferenced(path: Path, manifest: dict) -> None:
