@@ -140,6 +140,25 @@ def test_a_reference_of_finer_pixels_is_averaged_not_picked_from():
     np.testing.assert_allclose(warped.rgb.astype(int), 100, atol=2)
 
 
+def test_a_surface_that_the_reference_looks_through_is_not_its_place():
+    """Anchors draw a wall at 2 m; on its left the reference sees 5 m far, so that a board stands there which it missed.
+
+    Its colour says nothing of the board: it would be a ghost. Specks of the same are noise, and a hole may be 5 m deep.
+    """
+    far = np.full((48, 64), 2.0, np.float32)
+    far[:, :24] = 5.0
+    far[::8, 40::8] = 5.0
+    reference = Keyframe(0, np.full((48, 64, 3), 200, np.uint8), far, CAMERA, Pose.identity())
+    depth = np.full((48, 64), 2.0)
+    depth[20:28, 8:16] = 0
+    known = guide(anchors_at(depth), reference, Pose.identity(), CAMERA)
+    expected = np.ones((48, 64), bool)
+    expected[:, :24] = depth[:, :24] == 0
+    np.testing.assert_array_equal(known[..., 7] > 0, expected)
+    assert (known[expected][:, 3:6] == 200).all() and not known[~expected][:, 3:6].any()
+    assert (known[20:28, 8:16, :3] == 200).all() and (known[~expected][:, :3] == 100).all()
+
+
 def test_an_empty_drawing_guides_nowhere():
     empty = render(AnchorMap().tiles, Pose.identity(), CAMERA)
     reference = Keyframe(0, np.full((48, 64, 3), 9, np.uint8), np.ones((48, 64), np.float32), CAMERA, Pose.identity())

@@ -18,14 +18,19 @@ from worldfm_ros.world.renderer import AnchorView
 
 NEAR = 1e-3  # metres; what is not farther in front of the reference is not seen by it
 DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front
+BEYOND = 0.3  # relative: what the keyframe shows this much farther away is another surface
+PATCH = np.ones((5, 5), np.uint8)  # pixels; where less of a surface is contradicted, it is the noise of an edge
 
 
 @dataclass(frozen=True, eq=False)
 class WarpedReference:
-    """rgb (H, W, 3) uint8, the reference seen from the target; shown (H, W) bool, where it shows that place."""
+    """rgb (H, W, 3) uint8, the reference seen from the target; shown (H, W) bool, where it shows that place, or might:
+    nothing is in front of it. beyond (H, W) bool, where it looks past that place at something far behind.
+    """
 
     rgb: np.ndarray
     shown: np.ndarray
+    beyond: np.ndarray
 
 
 def nearest_drawn(coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +79,7 @@ def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsic
     u, v = np.where(inside, u, 0), np.where(inside, v, 0)
     measured = cv2.remap(reference.depth, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     shown = inside & (depth > 0) & ((measured == 0) | (measured > (1 - DEPTH_TOLERANCE) * z))
+    beyond = shown & (measured > (1 + BEYOND) * z)
     rgb = reference.rgb
     if (scale := intrinsics.fx / camera.fx) < 1:
         size = max(1, round(scale * camera.width)), max(1, round(scale * camera.height))
@@ -82,7 +88,7 @@ def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsic
                 for x, new, old in ((u, rgb.shape[1], camera.width), (v, rgb.shape[0], camera.height)))
     rgb = cv2.remap(rgb, u, v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     rgb[~shown] = 0
-    return WarpedReference(rgb, shown)
+    return WarpedReference(rgb, shown, beyond)
 
 
 def _projected(depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
@@ -110,7 +116,8 @@ def guide(drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
     """(H, W, 8) uint8, what geometry alone knows of the target: best guess RGB, warped reference RGB, and two masks
     (0 or 255), where anchors cover and where the reference shows.
 
-    The best guess is the drawing, in its holes the warped reference, and elsewhere the nearest drawn colour.
+    The best guess is the drawing, in its holes the warped reference, and elsewhere the nearest drawn colour. Where the
+    reference looks through a drawn surface it shows another place; in a hole the depth is a guess, and it may be right.
     """
     guided = np.zeros((*drawing.coverage.shape, GUIDE_CHANNELS), np.uint8)
     if not drawing.coverage.any():
@@ -120,8 +127,10 @@ def guide(drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
     guided[..., 6] = np.where(surface.drawn, 255, 0)
     if reference is not None:
         warped = warp(reference, surface.depth, T_world_camera, intrinsics)
-        holes = warped.shown & ~surface.drawn
+        through = cv2.morphologyEx((surface.drawn & warped.beyond).astype(np.uint8), cv2.MORPH_OPEN, PATCH) > 0
+        shown = warped.shown & ~through
+        holes = shown & ~surface.drawn
         guided[..., :3][holes] = warped.rgb[holes]
-        guided[..., 3:6] = warped.rgb
-        guided[..., 7] = np.where(warped.shown, 255, 0)
+        guided[..., 3:6][shown] = warped.rgb[shown]
+        guided[..., 7] = np.where(shown, 255, 0)
     return guided
