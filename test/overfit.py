@@ -101,7 +101,7 @@ def overfitted_autoencoder() -> tuple[GuidedAutoencoder, Batch]:
     batch = toy_batch()
     batch = replace(batch, guide=torch.full_like(batch.guide, -1.0))
     settings = AutoencoderSettings(drawings=0.0, references=0.0, latent_noise=0.05, gradient_weight=3.0)
-    stage = AutoencoderStage(settings, GuidedAutoencoder(latent_channels=4, widths=(16, 24, 32), blocks=1))
+    stage = AutoencoderStage(settings, GuidedAutoencoder(latent_channels=4, widths=(16, 24, 32), blocks=1), [batch])
     minimise(stage, batch, 450, rate=3e-3)
     with TemporaryDirectory() as folder:
         stage.export(stage.networks, Path(folder))

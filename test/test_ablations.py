@@ -1,6 +1,8 @@
 """Ablations: a bench in seconds, arms that differ in one choice, runs that go on, and a report of what was found."""
 
 import json
+import signal
+import sys
 
 from diffusers import AutoencoderTiny
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 import torch
 
+from training import ablation_bench, ablations
 from training.ablation_bench import (
     Arm,
     Bench,
@@ -17,11 +20,13 @@ from training.ablation_bench import (
     RememberingCodec,
     check_settings,
     figures,
+    shared_codec,
 )
 from training.ablation_report import COLUMNS, seed_by_seed, table
 from training.ablations import ARMS, BASELINE, ablate, find_arms
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
+from training.processes import Stopped
 from worldfm_ros.clips import LENGTH, Clip
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.geometry import Intrinsics, Pose
@@ -43,6 +48,7 @@ def wall_clip(seed):
 
 
 CLIPS, HELD_OUT = [wall_clip(0), wall_clip(1)], [wall_clip(2)]
+EXACT = PairSettings(batch=2, sizes=((32, 32),), corruption=Corruption.none())
 
 
 def test_every_arm_differs_from_its_baseline_and_the_issues_table_is_there():
@@ -94,14 +100,56 @@ def test_arms_of_other_settings_are_refused(tmp_path):
         check_settings(tmp_path / "bench.json", BenchSettings())
 
 
+def test_an_autoencoder_that_was_stopped_is_trained_to_its_end(tmp_path):
+    recurring, once = Recurring(CLIPS, EXACT, 2), [signal.SIGTERM]
+
+    def stopping(first_step):
+        for k, batch in enumerate(recurring(first_step)):
+            if k == 1 and once:
+                signal.raise_signal(once.pop())
+            yield batch
+
+    with pytest.raises(Stopped):
+        shared_codec(tmp_path / "stopped", SMALL, stopping)
+    assert (tmp_path / "stopped" / "vae").is_dir()
+    gone_on, whole = (shared_codec(tmp_path / place, SMALL, recurring).autoencoder.state_dict()
+                      for place in ("stopped", "whole"))
+    assert all(torch.equal(tensor, gone_on[name]) for name, tensor in whole.items())
+
+
+def test_a_seed_decides_first_weights_and_noise_whatever_was_before(report, monkeypatch):
+    bench, begun = Bench.prepare(report, SMALL, CLIPS, HELD_OUT), []
+
+    class Begun(Exception):
+        pass
+
+    def begin(stage, batches, *_, **__):
+        begun.append((stage, next(batches(0))))
+        raise Begun
+
+    monkeypatch.setattr(ablation_bench, "train", begin)
+    for before, (arm, seed) in enumerate((("dmd2", 0), ("dmd2", 0), ("plucker", 0), ("plucker", 1))):
+        torch.manual_seed(before)
+        with pytest.raises(Begun):
+            ablation_bench.result(bench, ARMS[arm], seed)
+    (first, batch), (second, same), (zero, _), (one, other) = begun
+    weights = [stage.networks["discriminator"].layers[0].weight for stage in (first, second)]
+    assert torch.equal(*weights) and batch.seeds == same.seeds
+    weights = [stage.networks["transformer"].patch_embed.weight for stage in (zero, one)]
+    assert not torch.equal(*weights)
+    assert torch.equal(batch.target, other.target) and not torch.equal(batch.randn("noise", 2), other.randn("noise", 2))
+
+
 def test_batches_recur_with_other_random_numbers_unless_they_are_kept():
-    settings = PairSettings(batch=2, sizes=((32, 32),), corruption=Corruption.none())
-    recurring = Recurring(CLIPS, settings, 3)
+    recurring = Recurring(CLIPS, EXACT, 3)
     fresh, kept = recurring(0), recurring(0, kept=True)
     fresh, kept = [next(fresh) for _ in range(5)], [next(kept) for _ in range(5)]
     assert torch.equal(fresh[1].target, fresh[4].target) and torch.equal(kept[1].target, kept[4].target)
-    assert fresh[1].seeds != fresh[4].seeds and kept[1].seeds == kept[4].seeds
+    assert not torch.equal(fresh[1].rand("time"), fresh[4].rand("time")) and kept[1].seeds == kept[4].seeds
     assert next(recurring(4)).seeds == fresh[4].seeds
+    other = recurring(0, seed=1, kept=True)
+    other = [next(other) for _ in range(5)]
+    assert other[1].seeds == other[4].seeds != kept[1].seeds and torch.equal(other[1].target, kept[1].target)
 
 
 def test_a_remembered_picture_has_the_latents_that_encoding_gives():
@@ -137,3 +185,34 @@ def test_figures_of_holes_need_holes_and_a_network_may_go_without_drawings(repor
     assert found["psnr"] == found["without_drawing"]
     batch.coverage.fill_(True)
     assert set(COLUMNS) - set(figures(model, [batch], draws=True)) == {"disoccluded", "diversity"}
+
+
+# ---- the command
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["training.ablations", *map(str, arguments)])
+    return ablations.main()
+
+
+@pytest.mark.parametrize("name", ["seeds", "steps", "clips", "held-out"])
+def test_nothing_is_rendered_or_written_for_counts_that_make_no_ablation(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ablations, "SyntheticClips", lambda *_: pytest.fail("clips were rendered"))
+    assert command(monkeypatch, "--out", tmp_path / "out", f"--{name}", 0) == 2
+    assert capsys.readouterr().err == f"error: --{name} is a whole number from 1 up, got 0\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("ending", "code", "said"), [
+    (Stopped(signal.SIGINT, 5), 130, ("stopped; the same command goes on\n", "")),
+    (Stopped(signal.SIGTERM, 5), 143, ("stopped; the same command goes on\n", "")),
+    (FloatingPointError("step 5: the loss is nan"), 1, ("", "error: step 5: the loss is nan\n")),
+])
+def test_the_command_ends_in_one_line(ending, code, said, tmp_path, monkeypatch, capsys):
+    def end(*_):
+        raise ending
+
+    monkeypatch.setattr(ablations, "SyntheticClips", lambda *_: CLIPS)
+    monkeypatch.setattr(ablations, "ablate", end)
+    assert command(monkeypatch, "--out", tmp_path) == code
+    assert tuple(capsys.readouterr()) == said

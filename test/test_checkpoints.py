@@ -1,10 +1,12 @@
 """Checkpoints by themselves: what was written comes back, damage is seen, a kill leaves a whole one."""
 
+import json
 import os
 from pathlib import Path
 import random
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -54,6 +56,50 @@ def test_every_damage_is_seen(tmp_path):
         latest_checkpoint(cut.parent)
 
 
+def with_manifest(place, edit):
+    """Edit a checkpoint's manifest, which then agrees with the files as they are."""
+    manifest = json.loads((place / "checkpoint.json").read_text())
+    for name, facts in manifest["files"].items():
+        content = (place / name).read_bytes()
+        facts |= {"bytes": len(content), "crc32": zlib.crc32(content)}
+    edit(manifest)
+    (place / "checkpoint.json").write_text(json.dumps(manifest))
+
+
+def cut(place):
+    os.truncate(place / "w.safetensors", 200)
+    with_manifest(place, lambda manifest: None)
+
+
+def tear(place):
+    (place / "state.json").write_text("{")
+    with_manifest(place, lambda manifest: None)
+
+
+@pytest.mark.parametrize(("harm", "message"), [
+    (cut, "w.safetensors cannot be read"),
+    (tear, "state.json cannot be read"),
+    (lambda place: with_manifest(place, lambda manifest: manifest["files"].clear()), "checkpoint.json is damaged"),
+    (lambda place: with_manifest(place, lambda manifest: manifest.pop("step")), "checkpoint.json is damaged"),
+    (lambda place: with_manifest(place, lambda manifest: manifest.pop("config")), "checkpoint.json is damaged"),
+    (lambda place: with_manifest(place, lambda manifest: manifest.update(step=-3)), "checkpoint.json is of step -3"),
+    (lambda place: with_manifest(place, lambda manifest: manifest.update(step=99)), "checkpoint.json is of step 99"),
+])
+def test_damage_that_checksums_do_not_show_is_seen_too(tmp_path, harm, message):
+    for step in (1, 2):
+        place = write_checkpoint(tmp_path, Snapshot(step, {}, {"w": {"p": torch.ones(64)}}, {}))
+    harm(place)
+    with pytest.warns(UserWarning, match=message):
+        assert latest_checkpoint(tmp_path).name == "step-00000001"
+
+
+def test_what_is_no_checkpoint_is_passed_over(tmp_path, recwarn):
+    place = write_checkpoint(tmp_path, Snapshot(1, {}, {}, {}))
+    (tmp_path / "step-99999999").mkdir()
+    (tmp_path / "step-zzz").touch()
+    assert latest_checkpoint(tmp_path) == place and not recwarn
+
+
 KILLER = """
 import itertools, os, signal, sys, time
 from pathlib import Path
@@ -69,27 +115,31 @@ def write_for_ever(step):
         write_checkpoint(folder, Snapshot(step, {}, {"weights": {"x": weights}, "average": {"x": weights}}, {}))
         os.write(tell, b"%08d" % step)
 
-step = interrupted = 0
+step = 0
 for attempt in range(8):
     child = os.fork()
     if child == 0:
         write_for_ever(step + 1)
     written = int(os.read(told, 8))       # it is at the next one now
-    time.sleep(0.002 * (attempt + 1))
+    writing = False
+    while not writing:                    # held there, it cannot finish before the kill
+        os.kill(child, signal.SIGCONT)
+        time.sleep(0.001 * (attempt + 1))
+        os.kill(child, signal.SIGSTOP)
+        os.waitpid(child, os.WUNTRACED)
+        writing = any(folder.glob(".step-*"))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    interrupted += any(folder.glob(".step-*"))
     last = latest_checkpoint(folder)      # warnings are errors here
     snapshot = read_checkpoint(last, {})
     step = snapshot.step
     assert step >= written, (step, written)
     assert all((kept["x"] == step).all() for kept in snapshot.tensors.values())
     told, tell = os.pipe()
-assert interrupted, "no kill fell into a write"
 """
 
 
-def test_sigkill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path):
+def test_sigkill_while_writing_leaves_a_whole_checkpoint(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error::UserWarning:training", "-c", KILLER, tmp_path], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 import json
+import os
 from pathlib import Path
 import struct
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import cv2
 from hypothesis import given, settings, strategies
@@ -19,6 +20,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from training.data.bag import BagFrames, Topics
 from training.data.bag_images import decode_color, decode_depth
+from training.data.colmap import read_depth_map, read_model
 from training.data.sources import (
     FrameClips,
     Joined,
@@ -147,6 +149,81 @@ def test_bad_transforms_say_what_is_wrong(scan):
         _ = transforms_clips(path)[0]
 
 
+def matrix_of(frame, change):
+    matrix = np.array(frame["transform_matrix"])
+    change(matrix)
+    frame["transform_matrix"] = matrix.tolist()
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda facts, frame: frame.pop("transform_matrix"), "transform_matrix is a 4x4"),
+    (lambda facts, frame: matrix_of(frame, lambda m: m[3].fill(9)), "transform_matrix is a 4x4"),
+    (lambda facts, frame: matrix_of(frame, lambda m: np.negative(m[:, 0], out=m[:, 0])), "transform_matrix is a 4x4"),
+    (lambda facts, frame: matrix_of(frame, lambda m: m[0].fill(np.nan)), "transform_matrix is a 4x4"),
+    (lambda facts, frame: frame.update(depth_file_path=None), "1 of 17 frames have no depth_file_path"),
+    (lambda facts, frame: facts.update(fl_x="50"), "fl_x is a finite number, got '50'"),
+    (lambda facts, frame: facts.update(fl_x=-50), "focal lengths are positive"),
+    (lambda facts, frame: (facts.pop("fl_x"), facts.update(camera_angle_x=0)), "field of view is between 0 and 180"),
+    (lambda facts, frame: facts.update(k1=None), "k1 is a finite number, got None"),
+    (lambda facts, frame: facts.update(w=80.5), "w and h are whole numbers"),
+    (lambda facts, frame: frame.update(camera_model="OPENCV_FISHEYE"), "'OPENCV_FISHEYE' is none of"),
+    (lambda facts, frame: (facts.pop("camera_model"), facts.update(is_fisheye=True)), "'OPENCV', a fisheye, is none"),
+    (lambda facts, frame: facts.update(k4=0.1), "got k4, k5, k6 as well"),
+    (lambda facts, frame: facts.update(frames=[None]), "is no transforms.json"),
+])  # fmt: skip
+def test_wrong_facts_in_transforms_name_the_file(scan, change, message):
+    path = transforms(scan)
+    facts = json.loads(path.read_text())
+    change(facts, facts["frames"][3])
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=message) as told:
+        list(transforms_clips(path).frames)
+    assert str(told.value).startswith(str(path)) and len(str(told.value).splitlines()) == 1
+
+
+def test_transforms_that_are_no_text_name_the_file(scan):
+    path = scan / "transforms.json"
+    path.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(ValueError, match="transforms.json is no transforms.json: UnicodeDecodeError"):
+        transforms_clips(path)
+
+
+def test_sizes_may_be_written_as_floats(scan):
+    assert_frames(transforms_clips(transforms(scan, w=float(CAMERA.width), h=float(CAMERA.height))).frames)
+
+
+def cut_jpeg(path: Path) -> None:
+    """In place of a PNG of the same name."""
+    data = cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes()
+    path.write_bytes(data[:len(data) // 2])
+
+
+@pytest.mark.parametrize("source", ["rgbd", "transforms", "colmap"])
+def test_a_picture_that_is_cut_short_is_refused(scan, source):
+    clips = {"rgbd": lambda: rgbd_clips(scan), "transforms": lambda: transforms_clips(transforms(scan)),
+             "colmap": lambda: colmap_clips(write_colmap_text(scan / "sparse"), scan / "rgb", scan / "depth")}[source]()
+    cut_jpeg(scan / "rgb" / "000002.png")
+    with pytest.raises(ValueError, match=r"000002.png is not a readable image \(.*truncated"):
+        _ = clips.frames[2]
+
+
+@pytest.mark.parametrize("source", ["rgbd", "transforms", "colmap"])
+def test_a_source_tells_when_one_of_its_files_changed(scan, source):
+    transforms(scan)
+    write_colmap_text(scan / "sparse")
+    read = {"rgbd": lambda: rgbd_clips(scan), "transforms": lambda: transforms_clips(scan),
+            "colmap": lambda: colmap_clips(scan / "sparse", scan / "rgb", scan / "depth")}[source]
+    before = read().fingerprint
+    (scan / "notes.txt").write_text("not of the source")
+    assert read().fingerprint == before
+    for name in ("rgb/000003.png", "depth/000016.png"):
+        os.utime(scan / name, (1, 1))
+        assert read().fingerprint != before
+        before = read().fingerprint
+    (scan / "depth" / "000016.png").unlink()
+    assert read().fingerprint != before
+
+
 # ---- COLMAP
 
 
@@ -212,8 +289,63 @@ def test_colmap_models_are_undistorted_or_refused(scan):
         colmap_clips(scan / "depth", scan / "rgb", scan / "depth")
     path = write_colmap_binary(scan / "cut") / "images.bin"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ValueError, match="is no whole COLMAP model"):
+    with pytest.raises(ValueError, match="images.bin: cut short"):
         colmap_clips(scan / "cut", scan / "rgb", scan / "depth")
+
+
+def test_a_binary_model_that_is_cut_anywhere_is_refused(scan):
+    path = write_colmap_binary(scan / "cut") / "images.bin"
+    whole = path.read_bytes()
+    one = (len(whole) - 8) // len(FRAMES)
+    for size in range(len(whole) - one, len(whole)):  # everywhere in the last image: numbers, name and points
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="images.bin: cut short"):
+            read_model(scan / "cut")
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda text: text.replace("1.0 2.0 -1\n", ""), "images.txt: expected two lines for each image"),
+    (lambda text: text.replace("1.0 2.0 -1\n", "", 1), "images.txt: expected two lines for each image"),
+    (lambda text: f"# Number of images: {len(FRAMES) + 1}, mean observations per image: 1\n" + text,
+     "images.txt: the header tells of 18 images, there are 17"),
+    (lambda text: text.replace(" 7 000003.png", " 8 000003.png"), r"images.txt: camera 8 of 000003.png is none of \[7"),
+    (lambda text: text.replace(" 7 000003.png", ""), "images.txt: expected two lines"),
+    (lambda text: text.replace("-1", "word"), "images.txt: expected two lines"),
+])  # fmt: skip
+def test_wrong_images_of_a_text_model_are_refused(scan, change, message):
+    path = write_colmap_text(scan / "sparse") / "images.txt"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=message):
+        read_model(scan / "sparse")
+
+
+def test_images_without_points_and_with_a_header_are_read(scan):
+    path = write_colmap_text(scan / "sparse") / "images.txt"
+    text = path.read_text().replace("1.0 2.0 -1\n", "\n")
+    path.write_text(f"# Number of images: {len(FRAMES)}, mean observations per image: 0\n{text.rstrip()}")
+    assert len(read_model(scan / "sparse")[1]) == len(FRAMES)
+
+
+@pytest.mark.parametrize("model, parameters, message", [
+    ("PINHOLE", [50.0, 50.0, 40.0, 30.0, 0.1], "PINHOLE has 4 parameters, got 5"),
+    ("SIMPLE_RADIAL", [50.0, 40.0, 30.0], "SIMPLE_RADIAL has 4 parameters, got 3"),
+    ("RADIAL", [50.0, 40.0, 30.0, float("nan"), 0.0], "distortion is finite"),
+])  # fmt: skip
+def test_wrong_parameters_of_a_camera_are_refused(scan, model, parameters, message):
+    with pytest.raises(ValueError, match=f"cameras.txt: .*{message}"):
+        read_model(write_colmap_text(scan / "sparse", model, parameters))
+
+
+@pytest.mark.parametrize("data", [b"", b"80&60&1&" + bytes(100), b"\xff" * 500, b"80&60&3&" + bytes(4 * 80 * 60 * 3)])
+def test_a_depth_map_that_is_none_names_the_file(tmp_path, data):
+    (tmp_path / "a.bin").write_bytes(data)
+    with pytest.raises(ValueError, match="a.bin is no whole depth map"):
+        read_depth_map(tmp_path / "a.bin")
+
+
+def test_depth_that_is_no_number_is_none(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"4&1&1&" + np.array([np.nan, np.inf, -1, 2], "<f4").tobytes())
+    np.testing.assert_array_equal(read_depth_map(tmp_path / "a.bin"), [[0, 0, 0, 2]])
 
 
 # ---- TF
@@ -279,9 +411,11 @@ def camera_info(k=CAMERA.matrix, model="plumb_bob", d=()):
                                            roi)
 
 
-def write_bag(path: Path, messages) -> Path:
-    """(topic, time of recording, message)s to a bag."""
+def write_bag(path: Path, messages, silent=MappingProxyType({})) -> Path:
+    """(topic, time of recording, message)s to a bag. silent: types of topics without a message."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind in silent.items():
+            writer.add_connection(topic, kind, typestore=STORE)
         connections = {}
         for topic, recorded, message in messages:
             if topic not in connections:
@@ -317,7 +451,7 @@ def test_pictures_without_pose_or_depth_are_counted(tmp_path):
     assert len(frames) == 12 and frames.skipped == {"no transform of base at the picture's time": 5}
     late = BagFrames(write_bag(tmp_path / "late", bag_messages(depth_late=30_000_000)))
     assert len(late) == 0 and late.skipped == {"no depth at the picture's time": len(FRAMES)}
-    with pytest.raises(ValueError, match="there are 0"):
+    with pytest.raises(ValueError, match="there are 0, 17 left out: no depth at the picture's time"):
         bag_clips(tmp_path / "late")
 
 
@@ -333,14 +467,27 @@ def test_bags_that_cannot_be_used_say_why(tmp_path, messages, topics, message):
 
 def test_a_bag_without_depth_or_transforms_says_so(tmp_path):
     blind = [m for m in bag_messages() if m[0] != DEPTH]
-    with pytest.raises(ValueError, match="expected one depth topic, got none"):
+    with pytest.raises(ValueError, match="expected one depth topic, got none; name the one to use with --depth-topic"):
         BagFrames(write_bag(tmp_path / "blind", blind))
+    with pytest.raises(ValueError, match=f"{DEPTH} has no message"):
+        BagFrames(write_bag(tmp_path / "silent", blind, silent={DEPTH: "sensor_msgs/msg/Image"}))
     lost = [m for m in bag_messages() if not m[0].startswith("/tf")]
     with pytest.raises(ValueError, match="TF does not say where optical is"):
         BagFrames(write_bag(tmp_path / "lost", lost))
     (tmp_path / "text.mcap").write_text("no bag")
     with pytest.raises(ValueError, match="no bag that can be read"):
         BagFrames(tmp_path / "text.mcap")
+
+
+def test_topics_can_be_named(tmp_path):
+    other = [("/other/image", when, message) for topic, when, message in bag_messages() if topic == COLOR]
+    bag = write_bag(tmp_path / "bag", [*bag_messages(), *other])
+    with pytest.raises(ValueError, match="expected one color topic, got .*--color-topic"):
+        open_source(bag)
+    assert len(open_source(bag, topics=Topics(color=COLOR))) == 1
+    first = open_source(bag, topics=Topics(color=COLOR)).fingerprint
+    os.utime(next(bag.glob("*.mcap")), (1, 1))
+    assert open_source(bag, topics=Topics(color=COLOR)).fingerprint != first
 
 
 def test_the_real_bag_is_the_real_scan():
@@ -409,5 +556,8 @@ def test_compressed_pictures():
     levels = np.where(METRES > 0, np.rint(a / np.maximum(METRES, 0.1) + b), 0).astype(np.uint16)
     data = struct.pack("<iff", 0, a, b) + png(levels)
     np.testing.assert_allclose(decode_depth(compressed("32FC1; compressedDepth png", data)), METRES, rtol=0.01)
-    with pytest.raises(ValueError, match="cannot be decoded"):
+    with pytest.raises(ValueError, match="a picture of format 'jpeg' is not a readable image"):
         decode_color(compressed("jpeg", b"no picture"))
+    jpeg = cv2.imencode(".jpg", np.tile(RGB, (20, 20, 1)))[1].tobytes()
+    with pytest.raises(ValueError, match="truncated"):
+        decode_color(compressed("jpeg", jpeg[:len(jpeg) // 2]))

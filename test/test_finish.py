@@ -41,12 +41,11 @@ def test_the_sampler_paints_what_the_student_paints(steps):
 
 def test_pictures_get_better_and_the_encoder_stays(tmp_path):
     model, batch = student(), toy_batch(4)
-    stage = FinishStage(model, FinishSettings(adversarial_weight=0.01, adversarial_from=30))
+    stage = FinishStage(model, FinishSettings())
     encoder = copy.deepcopy(model.codec.autoencoder.encoder.state_dict())
     before = psnr(stage.preview(stage.networks, batch)["painted"], batch.target)
-    losses = minimise(stage, batch, 60, rate=3e-3)
+    minimise(stage, batch, 60, rate=3e-3)
     assert psnr(stage.preview(stage.networks, batch)["painted"], batch.target) > before + 2.0
-    assert [len(step) for step in losses[28:32]] == [1, 1, 2, 2], "the discriminator plays from its step on"
 
     stage.export(stage.networks, tmp_path)
     finished = load_model_folder(tmp_path / "model", dtype=torch.float32)
@@ -88,5 +87,5 @@ def test_with_the_decoder_alone_the_student_stays_and_pictures_still_get_better(
 def test_only_students_with_a_guided_autoencoder_are_finished():
     with pytest.raises(ValueError, match="20 steps: distill it first"):
         FinishStage(student(steps=20), FinishSettings())
-    with pytest.raises(ValueError, match="adversarial_weight is a number from 0 up"):
-        FinishSettings(adversarial_weight=-1.0)
+    with pytest.raises(ValueError, match="gradient_weight is a finite number from 0 up, got -1"):
+        FinishSettings(gradient_weight=-1.0)

@@ -26,12 +26,13 @@ ROS = {
 # what a part may import of the package besides itself; a part not named here is on top and may import every part
 ALLOWED = {
     "geometry": set(),
+    "files": set(),
     "share": set(),
     "progress": set(),
     "rgbd_folder": {"geometry"},
     "bag": set(),
     "frame_model": {"geometry"},
-    "world": {"geometry", "rgbd_folder"},
+    "world": {"files", "geometry", "rgbd_folder"},
     "drive": {"geometry", "world"},
     "guide": {"geometry", "world"},
     "anchor_fill": {"geometry", "guide", "world"},
@@ -41,7 +42,7 @@ ALLOWED = {
     "scoring": {"geometry"},
     "consistency": {"geometry", "scoring", "world"},
     "degradation": {"geometry", "rgbd_folder", "world"},
-    "montage": set(),
+    "montage": {"files"},
     "perceptual": set(),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -51,7 +51,7 @@ def test_the_manifest_is_valid(manifest):
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     """The wheel that `pip install .` makes."""
     folder = tmp_path_factory.mktemp("wheel")
-    unrelated = shutil.ignore_patterns(".*", "build", "install", "log", "*.egg-info")
+    unrelated = shutil.ignore_patterns(".*", "build", "install", "log", "runs", "data", "*.egg-info")
     source = shutil.copytree(ROOT, folder / "source", ignore=unrelated)
     options = ("--no-deps", "--no-build-isolation", "--wheel-dir", folder)
     built = run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=folder)

@@ -17,7 +17,7 @@ import torch
 
 from training.data.pairs import Corruption, make_pair
 from training.data.shards import write_shards
-from training.reconstruction import main, reconstruction_figures, spread
+from training.reconstruction import chosen_targets, main, reconstruction_figures
 from training.synthetic.clips import ClipSettings, synthetic_clip
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.frame_model.autoencoder import LatentCodec
@@ -113,7 +113,7 @@ def test_a_guide_that_shows_the_target_helps_and_any_autoencoder_is_measured():
 @given(strategies.integers(1, 300), strategies.integers(1, 300))
 @settings(max_examples=60, deadline=None)
 def test_targets_are_spread_over_clips_and_positions(clips, count):
-    targets = spread(clips, count)
+    targets = chosen_targets(clips, count)
     assert len(set(targets)) == len(targets) == min(count, clips * len(TARGETS))
     assert targets == sorted(targets, key=lambda target: target[0]), "a clip is read once"
     assert {position for _, position in targets} <= set(TARGETS)
@@ -146,6 +146,7 @@ def test_the_table_has_a_line_for_each_autoencoder_and_source(place, monkeypatch
     (("ours", "--data", "peer"), "peer is no source of clips"),
     (("ours", "--data", "room", "--width", 60), "multiples of 8, got 256 x 60"),
     (("ours", "--data", "room", "--count", 0), "count is 1 picture or more, got 0"),
+    (("ours", "--data", "shards", "--stride", 0), "stride is 1 frame or more, got 0"),
     (("--data", "room"), "name at least one folder of an autoencoder"),
     (("ours", "--data", "room", "--stride", 2), "needs 31 frames; there are 16"),
 ])

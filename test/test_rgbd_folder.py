@@ -9,6 +9,7 @@ import pytest
 from scenes import CAMERA, room_frames, room_poses, write_rgbd_folder
 
 from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.held_out import Photographs
 from worldfm_ros.rgbd_folder import RgbdFolder, read_camera, read_poses, write_camera, write_poses
 from worldfm_ros.world.builders import rgbd
 from worldfm_ros.world.builders.fusion import FusionSettings
@@ -67,8 +68,23 @@ def test_the_mask_removes_depth(folder):
     mask = np.full((60, 80), 255, np.uint8)
     mask[:, :10] = 0
     cv2.imwrite(str(folder / "mask.png"), mask)
-    depth = RgbdFolder(folder)[0].depth
-    assert not depth[:, :10].any() and depth[:, 10:].all()
+    frame = RgbdFolder(folder)[0]
+    assert not frame.depth[:, :10].any() and frame.depth[:, 10:].all()
+    np.testing.assert_array_equal(frame.scene, mask > 0)
+
+
+def test_the_border_that_the_lens_did_not_show_is_no_scene(folder):
+    assert RgbdFolder(folder)[0].scene is None
+    text = (folder / "camera.yaml").read_text().replace("D: [0.0, 0.0", "D: [0.3, 0.0")
+    (folder / "camera.yaml").write_text(text)
+    mask = np.full((60, 80), 255, np.uint8)
+    mask[50:, 30:60] = 0
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    scans = RgbdFolder(folder)
+    frame = scans[0]
+    assert 0.5 < frame.scene.mean() < 0.95 and not frame.scene[0, 0] and not frame.depth[~frame.scene].all()
+    judged = Photographs(scans, CAMERA.width, CAMERA.height).scene  # of maps that OpenCV rounds
+    assert np.mean(frame.scene != judged) < 0.005
 
 
 def test_distortion_is_removed(tmp_path):
@@ -152,6 +168,36 @@ def break_camera_model(folder):
     (folder / "camera.yaml").write_text(text.replace("plumb_bob", "double_sphere"))
 
 
+def break_camera_yaml(folder):
+    (folder / "camera.yaml").write_text("width: [1,\n")
+
+
+def break_camera_binary(folder):
+    (folder / "camera.yaml").write_bytes(b"\xff\xfe\x80")
+
+
+def break_camera_coefficients(folder):
+    change_camera(folder, "D: [0.0, 0.0, 0.0, 0.0, 0.0]", "D: 5")
+
+
+def break_camera_coefficient(folder):
+    change_camera(folder, "D: [0.0", "D: [.nan")
+
+
+def break_camera_model_list(folder):
+    change_camera(folder, "plumb_bob", "[plumb_bob]")
+
+
+def break_poses_binary(folder):
+    (folder / "poses.txt").write_bytes(b"\xff\xfe\x80")
+
+
+def change_camera(folder, old, new):
+    text = (folder / "camera.yaml").read_text()
+    assert old in text
+    (folder / "camera.yaml").write_text(text.replace(old, new))
+
+
 def break_no_poses(folder):
     (folder / "poses.txt").unlink()
 
@@ -171,6 +217,12 @@ def break_no_poses(folder):
         (break_camera_key, "camera.yaml: expected the keys width, height and K"),
         (break_camera_focal, "camera.yaml: focal lengths are positive"),
         (break_camera_model, "distortion_model 'double_sphere'"),
+        (break_camera_yaml, "camera.yaml is not YAML: while parsing"),
+        (break_camera_binary, "camera.yaml is no text"),
+        (break_camera_coefficients, "camera.yaml: D is a list of finite numbers, got 5"),
+        (break_camera_coefficient, r"camera.yaml: D is a list of finite numbers, got \[nan"),
+        (break_camera_model_list, r"camera.yaml: distortion_model \['plumb_bob'\] with 5"),
+        (break_poses_binary, "poses.txt is no text"),
         (break_no_poses, "is no RGB-D folder: poses.txt is missing"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -179,6 +231,12 @@ def test_a_bad_folder_names_the_file(folder, damage, message):
     damage(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         rgbd.build(folder, FusionSettings(voxel=0.1))
+
+
+def test_no_frames_make_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="no frames"):
+        write_rgbd_folder(tmp_path / "none", [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_becomes_a_world(folder):

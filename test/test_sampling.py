@@ -23,7 +23,6 @@ from worldfm_ros.frame_model.sampling import (
     sample_two_step,
     signal_and_noise,
     to_x0,
-    velocity,
 )
 from worldfm_ros.geometry import Intrinsics, Pose
 
@@ -46,9 +45,9 @@ def test_schedule_has_the_published_values():
 @given(t=st.integers(0, 999), seed=st.integers(0, 99))
 def test_a_true_prediction_gives_back_the_clean_latent(t, seed):
     x0, noise = gaussian(1, 4, 4, 6, seed=seed), gaussian(1, 4, 4, 6, seed=seed + 100)
-    x = add_noise(x0, noise, t)
-    torch.testing.assert_close(to_x0(x, velocity(x0, noise, t), t), x0, atol=1e-5, rtol=0)
-    amplified = 1e-6 / signal_and_noise(t)[0]  # dividing by sqrt(a_t) magnifies float32's rounding
+    x, (signal, sigma) = add_noise(x0, noise, t), signal_and_noise(t)
+    torch.testing.assert_close(to_x0(x, signal * noise - sigma * x0, t), x0, atol=1e-5, rtol=0)
+    amplified = 1e-6 / signal  # dividing by sqrt(a_t) magnifies float32's rounding
     torch.testing.assert_close(to_x0(x, noise, t, "epsilon"), x0, atol=1e-5 + amplified, rtol=0)
 
 

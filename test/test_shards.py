@@ -7,6 +7,7 @@ import errno
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import json
+import os
 from pathlib import Path
 import shutil
 import subprocess
@@ -19,13 +20,14 @@ import pytest
 from scenes import see_room, write_rgbd_folder
 import webdataset
 
-from training.data import shard_writer
+from training.data import shards as shards_module
 from training.data.__main__ import main
 from training.data.corruption import Corruption
 from training.data.pairs import make_pair
 from training.data.shard_index import INDEX, UNFINISHED, read_index
 from training.data.shards import ShardedClips, write_shards
 from training.data.stored_clip import decode, encode
+from worldfm_ros import files
 from worldfm_ros.clips import LENGTH, Clip
 from worldfm_ros.geometry import Pose
 
@@ -97,6 +99,16 @@ def test_clips_without_labels_and_with_far_depth_are_stored():
     np.testing.assert_array_equal(stored.depth > 0, far[3].depth < 80)
 
 
+def test_what_is_not_the_scene_is_stored(shards):
+    hand = np.ones((60, 80), bool)
+    hand[40:, 20:50] = False
+    frames = [replace(frame, scene=hand) for frame in CLIPS[0].frames]
+    frames[2] = replace(frames[2], scene=np.ones_like(hand))
+    stored = decode(encode(Clip("hand", tuple(frames))), "clip")
+    np.testing.assert_array_equal(stored.frames[1].scene, hand)
+    assert stored.frames[2].scene is None and ShardedClips(shards)[0].frames[1].scene is None
+
+
 def test_several_folders_are_one_source(shards, tmp_path):
     write_shards(CLIPS[:1], tmp_path / "more")
     both = ShardedClips([shards, tmp_path / "more"])
@@ -150,6 +162,35 @@ def test_clips_that_are_in_whole_shards_are_not_read_again(tmp_path):
     assert files_of(tmp_path) == before
 
 
+def test_a_build_that_was_stopped_at_its_very_end_is_finished(shards):
+    (shards / UNFINISHED).write_bytes((shards / INDEX).read_bytes())
+    with pytest.raises(ValueError, match="not finished"):
+        ShardedClips(shards)
+    write_shards(StopsAt(CLIPS, 0), shards, 2)
+    assert len(ShardedClips(shards)) == len(CLIPS)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_build_does_not_go_on_with_damaged_shards(shards, finished):
+    if not finished:
+        (shards / INDEX).rename(shards / UNFINISHED)
+    flip_a_bit(shards / "shard-000001.tar")
+    with pytest.raises(ValueError, match="shard-000001.tar is damaged or missing; remove .*shards and build again"):
+        write_shards(CLIPS, shards, 2)
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "poses.txt").write_text("0 0 0 0 0 0 0 1")
+    with pytest.raises(ValueError, match="is no folder of shards, it holds poses.txt; name a new folder"):
+        write_shards(CLIPS, tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_shard_holds_a_clip_or_more(tmp_path, count):
+    with pytest.raises(ValueError, match=f"clips_per_shard {count}"):
+        write_shards(CLIPS, tmp_path / "none", count)
+
+
 def test_a_build_from_something_else_is_refused(shards):
     with pytest.raises(ValueError, match="another build"):
         write_shards(CLIPS[:3], shards, 2)
@@ -162,15 +203,20 @@ def test_clips_with_a_problem_are_left_out_and_counted(tmp_path):
 
     class Unreadable(list):
         def __getitem__(self, number):
-            if number == 3:
-                raise ValueError("000003.png is not a readable picture")
+            if number in (2, 3):
+                raise ValueError(f"{number:06d}.png is not a readable image")
+            if number == 4:
+                raise FileNotFoundError("000004.png is missing")
             return super().__getitem__(number)
 
-    index = write_shards(Unreadable([CLIPS[0], blind, *CLIPS[2:]]), tmp_path, 2)
-    assert index.clips == 3 and sum(index.skipped.values()) == 2
-    assert index.skipped["000003.png is not a readable picture"] == 1
+    index = write_shards(Unreadable([CLIPS[0], blind, *CLIPS[2:], CLIPS[0]]), tmp_path, 2)
+    assert index.clips == 2
+    assert sorted(index.skipped.items()) == [
+        ("a file is missing, first: 000004.png is missing", 1),
+        ("a frame cannot be used, first: 000002.png is not a readable image", 2),
+        ("less than 5% of a reference frame has depth", 1)]
     assert read_index(tmp_path) == index
-    assert [clip.name for clip in ShardedClips(tmp_path)] == [CLIPS[k].name for k in (0, 2, 4)]
+    assert [clip.name for clip in ShardedClips(tmp_path)] == [CLIPS[0].name] * 2
 
 
 def test_no_good_clip_at_all_is_an_error(tmp_path):
@@ -189,7 +235,7 @@ def test_a_full_disk_keeps_whole_shards_and_the_build_goes_on_later(shards, tmp_
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_writer.os, "fsync", fsync)
+        patch.setattr(files.os, "fsync", fsync)
         with pytest.raises(OSError, match="No space left on device while writing .* whole shards are kept"):
             write_shards(CLIPS, folder, 2)
     left = {path.name for path in folder.iterdir()}
@@ -212,19 +258,42 @@ def test_a_shard_that_was_cut_short_or_lost_is_an_error(shards):
         ShardedClips(shards)
 
 
-def test_a_changed_byte_is_found_by_verify(shards):
-    path = shards / "shard-000001.tar"
+def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="shard-000001.tar is damaged"):
-        ShardedClips(shards).verify()
+
+
+def test_a_changed_byte_is_found_by_verify_and_when_a_clip_is_read(shards):
+    flip_a_bit(shards / "shard-000001.tar")
+    clips = ShardedClips(shards)
+    assert_same(clips[1], CLIPS[1])
+    for read in (clips.verify, lambda: clips[2], lambda: clips[3]):
+        with pytest.raises(ValueError, match="shard-000001.tar is damaged"):
+            read()
+
+
+def test_a_shard_is_compared_with_its_checksum_once(shards, monkeypatch):
+    compared = []
+    monkeypatch.setattr(shards_module, "is_whole", lambda path, shard: compared.append(path.name) or True)
+    clips = ShardedClips(shards)
+    for number in (0, 1, 0, 2, 3, 1):
+        clips[number]
+    assert compared == ["shard-000000.tar", "shard-000001.tar"]
+
+
+def test_clips_have_a_fingerprint(shards, tmp_path):
+    write_shards(CLIPS, tmp_path / "same", 2)
+    write_shards(CLIPS[:4], tmp_path / "fewer", 2)
+    same, fewer = ShardedClips(tmp_path / "same"), ShardedClips(tmp_path / "fewer")
+    assert ShardedClips(shards).fingerprint == same.fingerprint != fewer.fingerprint
+    assert len({same.fingerprint, fewer.fingerprint, ShardedClips([shards, tmp_path / "fewer"]).fingerprint}) == 3
 
 
 def test_a_clip_whose_bytes_are_gone_names_its_shard(shards):
     path = shards / "shard-000000.tar"
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(ValueError, match="shard-000000.tar clip 1"):
+    with pytest.raises(ValueError, match="shard-000000.tar is damaged"):
         ShardedClips(shards)[1]
 
 
@@ -234,17 +303,50 @@ def test_a_picture_that_cannot_be_decoded_names_its_clip():
     assert clip.frames[2].depth.any()
     with pytest.raises(ValueError, match="shard-000007.tar clip 1: 03.depth.png is missing or no picture"):
         _ = clip.frames[3]
-    with pytest.raises(ValueError, match="is no clip"):
-        decode({}, "shard-000007.tar clip 2")
+
+
+@pytest.mark.parametrize("change", [
+    lambda facts: facts.clear(), lambda facts: facts.update(frames={"a": 1}), lambda facts: facts["frames"].pop(),
+    lambda facts: facts["frames"][3].pop("camera"), lambda facts: facts["frames"][3].update(camera=[80, 60, 50.0]),
+    lambda facts: facts["frames"][3]["pose"].__setitem__(0, float("nan")),
+    lambda facts: facts["frames"][3].update(pose=5), lambda facts: facts["frames"][3]["camera"].__setitem__(2, 0),
+])  # fmt: skip
+def test_facts_of_a_clip_that_are_wrong_name_the_clip(change):
+    files = encode(CLIPS[0])
+    facts = json.loads(files["json"])
+    change(facts)
+    with pytest.raises(ValueError, match="shard-000007.tar clip 2 is no clip"):
+        decode(files | {"json": json.dumps(facts).encode()}, "shard-000007.tar clip 2")
 
 
 @pytest.mark.parametrize("text", [
-    "", "[]", "{}", '{"format": 9, "clips": 0, "source": {}, "shards": [], "skipped": {}}',
+    b"", b"[]", b"{}", b'{"format": 1, "clips": 0, "source": {}, "shards": [], "skipped": {}}', b"\xff\xfe\x80",
 ])  # fmt: skip
 def test_an_index_that_is_none_is_an_error(shards, text):
-    (shards / INDEX).write_text(text)
-    with pytest.raises(ValueError, match="is no index of shards"):
+    (shards / INDEX).write_bytes(text)
+    with pytest.raises(ValueError, match=f"{INDEX} is no index of shards"):
         ShardedClips(shards)
+
+
+@pytest.mark.parametrize("change", [
+    dict(name="../shard-000000.tar"), dict(name=5), dict(bytes="x"), dict(sha256="?"), dict(sha256=None),
+    dict(spans=["a", None]), dict(spans=[[5, 10**9], [7, 9]]), dict(spans=None), dict(read="far"),
+])  # fmt: skip
+def test_an_index_with_damaged_fields_is_an_error(shards, change):
+    facts = json.loads((shards / INDEX).read_bytes())
+    facts["shards"][0].update(change)
+    (shards / INDEX).write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=f"{INDEX} is no index of shards"):
+        ShardedClips(shards)
+
+
+def test_spans_that_are_no_archives_are_told_in_one_line(shards):
+    facts = json.loads((shards / INDEX).read_bytes())
+    facts["shards"][0]["spans"][0] = [700, 5000]
+    (shards / INDEX).write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="shard-000000.tar clip 0") as told:
+        ShardedClips(shards)[0]
+    assert len(str(told.value).splitlines()) == 1
 
 
 def test_a_folder_without_index_is_an_error(tmp_path):
@@ -284,6 +386,13 @@ def test_shards_are_read_over_http(shards, tmp_path):
         server.server_close()
 
 
+def test_a_copy_of_a_remote_shard_that_was_damaged_is_made_again(shards, tmp_path):
+    assert_same(ShardedClips(shards.as_uri(), cache=tmp_path / "cache")[2], CLIPS[2])
+    (copy,) = (tmp_path / "cache").rglob("*.tar")
+    flip_a_bit(copy)
+    assert_same(ShardedClips(shards.as_uri(), cache=tmp_path / "cache")[2], CLIPS[2])
+
+
 def test_a_damaged_remote_shard_is_not_kept(shards, tmp_path):
     path = shards / "shard-000000.tar"
     path.write_bytes(bytes(path.stat().st_size))
@@ -310,7 +419,24 @@ def test_the_command_builds_shards_and_a_contact_sheet(tmp_path, monkeypatch, ca
         replace(frame, labels=None) for frame in frames[16:])))
 
 
+def test_a_source_that_changed_is_no_longer_the_same_build(tmp_path, monkeypatch, capsys):
+    source = write_rgbd_folder(tmp_path / "scan", CLIPS[0].frames)
+    command = ("build", source, "--out", tmp_path / "out")
+    assert run(monkeypatch, capsys, *command)[0] == run(monkeypatch, capsys, *command)[0] == 0
+    os.utime(source / "rgb" / "000003.png", (1, 1))
+    code, _, told = run(monkeypatch, capsys, *command)
+    assert code == 2 and "holds clips of another build" in told
+
+
+def test_shards_are_not_put_into_their_source(tmp_path, monkeypatch, capsys):
+    source = write_rgbd_folder(tmp_path / "scan", CLIPS[0].frames)
+    before = sorted(source.rglob("*"))
+    code, _, told = run(monkeypatch, capsys, "build", source, "--out", source)
+    assert code == 2 and "is no folder of shards" in told and sorted(source.rglob("*")) == before
+
+
 @pytest.mark.parametrize("arguments, message", [
+    (("build", "--out", "", "--synthetic", "rooms"), "--out is a folder"),
     (("build", "nowhere", "--out", "out"), "is no source of clips"),
     (("build", "--out", "out"), "nothing to build from"),
     (("build", "--out", "out", "--synthetic", "jungle"), "families are"),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from training.__main__ import follow, main
+from training.__main__ import check_out, follow, main
+from training.builders import procedural
+from training.data.shards import write_shards
 from training.recipes import RECIPES, find_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +74,8 @@ def test_the_peer_differs_from_our_autoencoder_in_its_network_alone(tmp_path):
     from training.builders import Inputs
 
     recipes = [find_recipe(name) for name in ("tiny-autoencoder", "tiny-autoencoder-peer")]
-    ours, peer = (recipe.stage(Inputs(None, tmp_path, recipe.run.steps)) for recipe in recipes)
+    ours, peer = (recipe.stage(Inputs(None, tmp_path, recipe.run.steps, lambda _: [toy_batch(2)]))
+                  for recipe in recipes)
     assert recipes[0] == replace(recipes[1], stage=recipes[0].stage)
     assert peer.settings == ours.settings and peer.latent_channels == ours.latent_channels == 8
     weights = [sum(weight.numel() for weight in stage.networks["autoencoder"].parameters()) for stage in (ours, peer)]
@@ -107,6 +111,8 @@ def test_xl_is_the_papers_network():
     (["--recipe", "smoke-autoencoder", "--out", "new", "--steps", "0"], "steps is a whole number from 1 up, got 0"),
     (["--recipe", "smoke-midtrain", "--out", "new", "--start", "full"], "full/transformer/config.json cannot be read"),
     (["--recipe", "smoke-autoencoder", "--out", "new", "--data", "nowhere"], "nowhere"),
+    (["--recipe", "smoke-autoencoder", "--out", "new", "--data", ""], "--data is empty"),
+    (["--recipe", "smoke-autoencoder", "--out", "new", "--start", "full"], "smoke-autoencoder starts from nothing"),
 ])
 def test_what_the_user_can_mend_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -114,6 +120,43 @@ def test_what_the_user_can_mend_is_one_line(tmp_path, monkeypatch, capsys, argum
     code, out, err = command(capsys, monkeypatch, *arguments)
     assert code == 2 and message in err and err.startswith("error: ") and len(err.splitlines()) == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    [shard] = write_clips(tmp_path / "data", 0).glob("*.tar")
+    shard.write_bytes(bytes(shard.stat().st_size))
+    code, _, err = command(capsys, monkeypatch, "--recipe", "smoke-autoencoder", "--out", tmp_path / "a", "--data",
+                           tmp_path / "data")
+    assert code == 2 and str(shard) in err and not (tmp_path / "a").exists()
+
+
+def test_a_folder_with_nothing_but_the_teachers_pairs_is_a_new_one(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / ".lock").touch()
+    check_out(tmp_path, resume=False)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="exists; go on with --resume"):
+        check_out(tmp_path, resume=False)
+
+
+def test_a_run_is_not_gone_on_with_when_its_data_or_start_has_changed(tmp_path, chain, monkeypatch, capsys):
+    data, start = write_clips(tmp_path / "data", 0), shutil.copytree(chain / "smoke-autoencoder", tmp_path / "start")
+    arguments = ("--recipe", "smoke-pretrain", "--steps", "1", "--data", data, "--start", start, "--out",
+                 tmp_path / "a")
+    assert command(capsys, monkeypatch, *arguments)[0] == 0
+    assert command(capsys, monkeypatch, *arguments, "--resume")[0] == 0
+    config = start / "vae/config.json"
+    config.write_text(config.read_text() + "\n")
+    shutil.rmtree(data)
+    write_clips(data, 1)
+    code, _, err = command(capsys, monkeypatch, *arguments, "--resume")
+    assert code == 2 and "clips: " in err and "start_sha256: " in err and "data: " not in err
+
+
+def write_clips(folder, number):
+    """One of the procedural clips as shards."""
+    write_shards(procedural(None)[number:number + 1], folder)
+    return folder
 
 
 def test_numbers_that_blow_up_are_exit_code_1(tmp_path, monkeypatch, capsys):
@@ -142,18 +185,37 @@ def test_other_endings_of_the_chain(chain, name):
     assert (chain / name / "model/model.json").exists()
 
 
+def test_the_scale_of_latents_is_the_same_in_a_run_that_was_resumed(chain, tmp_path, monkeypatch, capsys):
+    whole = chain / "smoke-autoencoder"
+    out = shutil.copytree(whole, tmp_path / "a")
+    shutil.rmtree(out / "checkpoints/step-00000006")
+    code, _, err = command(capsys, monkeypatch, "--recipe", "smoke-autoencoder", "--out", out, "--resume")
+    assert code == 0, err
+    assert (out / "vae/config.json").read_text() == (whole / "vae/config.json").read_text()
+
+
+STOPPED = """
+import os, signal, sys
+from training.__main__ import main
+from training.logbook import Pace
+
+def tell(pace, step, losses):
+    if step == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+Pace.tell = tell
+sys.exit(main())
+"""
+
+
 def test_sigterm_saves_and_resume_ends_at_the_same_bits(chain, monkeypatch, capsys):
     """A run stopped by SIGTERM and gone on with in another process, against one that was left alone."""
     whole, out = chain / "smoke-midtrain", chain / "stopped"
     arguments = ("--recipe", "smoke-midtrain", "--start", str(chain / "smoke-pretrain"), "--out", str(out))
-    stopped = subprocess.Popen([sys.executable, "-m", "training", *arguments], cwd=ROOT, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
-    assert stopped.stdout.readline().startswith("step 1/6")
-    stopped.send_signal(signal.SIGTERM)
-    told, errors = stopped.communicate()
-    assert stopped.returncode == 0, errors
-    assert "stopped by SIGTERM after step" in told and "--resume" in told
+    stopped = subprocess.run([sys.executable, "-c", STOPPED, *arguments], cwd=ROOT, text=True, capture_output=True,
+                             env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert "stopped by SIGTERM after step 2; go on with --resume" in stopped.stdout
     assert (out / "model").exists(), "what was learned so far can be looked at"
     code, told, errors = command(capsys, monkeypatch, *arguments, "--resume")
     assert code == 0, errors

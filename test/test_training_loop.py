@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from accelerate.utils import DistributedType
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 import torch
 from torch import nn
@@ -106,6 +107,13 @@ class BlockStage(ToyStage):
         self.networks["painter"] = BlockPainter(width)
 
 
+class LateCritic(ToyStage):
+    """Its critic learns from the fourth step on, as the student of DMD2 from its `fake_updates`-th."""
+
+    def updates(self, batch, step):
+        return (update for update in super().updates(batch, step) if step >= 3 or update.network == "painter")
+
+
 class Flipped(ToyStage):
     """Its loss is not a number from a step on."""
 
@@ -175,7 +183,7 @@ def test_a_run_leaves_what_people_look_at(whole_run):
     assert {"metrics.csv", "losses.png", "model/painter.safetensors", "samples/step-00000003.png",
             "samples/step-00000006.png"} <= made
     assert any(name.startswith("tensorboard/") for name in made)
-    assert not [name for name in made if Path(name).name.startswith(".")]
+    assert {name for name in made if Path(name).name.startswith(".")} == {".lock", ".exported"}
     assert checkpoint_names(whole_run) == ["step-00000004", "step-00000006"]
     rows = list(csv.DictReader((whole_run / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -209,6 +217,16 @@ def test_the_average_is_exported_and_is_the_weights_moving_mean(tmp_path):
     exported = load_file(tmp_path / "a/model/painter.safetensors")
     for mean, name in zip(expected, stage.networks["painter"].state_dict(), strict=True):
         torch.testing.assert_close(exported[name], mean)
+
+
+def test_only_what_is_averaged_is_exported_and_shown_and_always_of_the_first_batch(tmp_path):
+    stage, asked, given = new_stage(), [], []
+    preview, export = stage.preview, stage.export
+    stage.preview = lambda networks, batch: given.append((*networks, *batch.seeds)) or preview(networks, batch)
+    stage.export = lambda networks, folder: given.append((*networks,)) or export(networks, folder)
+    run(tmp_path / "a", stage=stage, batches=lambda step: asked.append(step) or toy_batches(step))
+    assert asked == [0, 0], "read once for pictures, once to learn"
+    assert set(given) == {("painter",), ("painter", 0, 1, 2, 3)} and len(given) == 5
 
 
 # ---- Muon
@@ -269,11 +287,9 @@ def test_a_network_without_blocks_learns_as_if_there_were_no_muon(tmp_path, whol
     assert_same_run(run(tmp_path / "a", WITH_MUON), whole_run)
 
 
-def test_a_run_goes_on_with_the_muon_it_began_with_and_without_it_as_before_there_was_one(muon_run, whole_run):
+def test_a_run_goes_on_with_the_muon_it_began_with(muon_run):
     with pytest.raises(CheckpointError, match=r"run\.muon: 2\.0 then, 3\.0 now"):
         run(muon_run, replace(WITH_MUON, muon=3.0), new_stage(BlockStage), resume=True)
-    with pytest.raises(CheckpointError, match=r"run\.muon: absent then, 2\.0 now"):
-        run(whole_run, WITH_MUON, resume=True)
 
 
 def test_muon_is_refused_where_matrices_are_in_pieces(tmp_path, monkeypatch):
@@ -337,6 +353,15 @@ def test_a_signal_saves_and_a_resumed_run_is_the_same_to_the_last_bit(tmp_path, 
     assert_same_run(run(tmp_path / "a", resume=True), whole_run)
 
 
+def test_a_checkpoint_before_a_networks_first_update_changes_nothing(tmp_path):
+    whole = run(tmp_path / "whole", replace(SETTINGS, checkpoint_every=6), new_stage(LateCritic))
+    kept = run(tmp_path / "kept", replace(SETTINGS, checkpoint_every=1), new_stage(LateCritic))
+    assert_same_run(kept, whole)
+    with pytest.raises(Stopped):
+        run(tmp_path / "a", stage=new_stage(LateCritic), batches=stop_after(2))
+    assert_same_run(run(tmp_path / "a", stage=new_stage(LateCritic), resume=True), whole)
+
+
 def test_rows_after_the_checkpoint_are_dropped_and_a_torn_row_too(tmp_path, whole_run):
     out = shutil.copytree(whole_run, tmp_path / "a")
     shutil.rmtree(out / "checkpoints/step-00000006")
@@ -352,11 +377,21 @@ def test_damaged_checkpoints_are_skipped_with_a_warning(tmp_path, whole_run):
     weights.write_bytes(weights.read_bytes()[:-7])
     (out / "checkpoints/.step-00000007.abc").mkdir()
     (out / "checkpoints/step-00000008").mkdir()
+    (out / "checkpoints/step-zzz").touch()
     with pytest.warns(UserWarning) as warned:
         assert latest_checkpoint(out / "checkpoints").name == "step-00000004"
         assert_same_run(run(out, resume=True), whole_run)
-    assert any("painter.weights.safetensors has" in str(warning.message) for warning in warned)
-    assert checkpoint_names(out) == ["step-00000004", "step-00000006", "step-00000008"]
+    assert all("painter.weights.safetensors has" in str(warning.message) for warning in warned)
+    assert checkpoint_names(out) == ["step-00000004", "step-00000006", "step-00000008", "step-zzz"]
+
+
+def test_a_checkpoint_that_lacks_a_network_or_is_of_later_steps_is_one_error(tmp_path, whole_run):
+    manifest = json.loads((latest_checkpoint(whole_run / "checkpoints") / "checkpoint.json").read_text())
+    for step, message in ((7, "step 7 of a run of 6; remove it"), (5, "has no 'painter'; remove it")):
+        out = tmp_path / str(step)
+        write_checkpoint(out / "checkpoints", Snapshot(step, manifest["config"], {}, {"optimizers": {}}))
+        with pytest.raises(CheckpointError, match=message):
+            run(out, resume=True)
 
 
 def test_another_config_is_refused_with_the_fields_that_differ(whole_run):
@@ -374,6 +409,32 @@ def test_how_often_to_save_and_look_may_change(whole_run):
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, whole_run):
     (tmp_path / "a/checkpoints").mkdir(parents=True)
     assert_same_run(run(tmp_path / "a", resume=True), whole_run)
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_one_lives(tmp_path, whole_run):
+    out = shutil.copytree(whole_run, tmp_path / "a")
+    holder = ("import pathlib, sys; from training.processes import sole_writer\n"
+              "with sole_writer(pathlib.Path(sys.argv[1])): print(flush=True), input()")
+    with subprocess.Popen([sys.executable, "-c", holder, out], cwd=ROOT, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=f"another run is writing into {out}"):
+            run(out, resume=True)
+        other.kill()
+        other.wait()
+        assert_same_run(run(out, resume=True), whole_run)
+
+
+def test_data_that_cannot_be_read_ends_a_run_before_it_leaves_a_trace(tmp_path):
+    def unreadable(step):
+        raise ValueError("clip 3 is damaged")
+        yield
+
+    with pytest.raises(ValueError, match="clip 3"):
+        run(tmp_path / "a", batches=unreadable)
+    with pytest.raises(ValueError, match="no batches"):
+        run(tmp_path / "a", batches=lambda step: [])
+    assert not (tmp_path / "a").exists()
 
 
 # ---- numbers that are not finite, disks that are full
@@ -396,12 +457,50 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         yield from recorded(batch, step)
         if step == 3:
             with torch.no_grad():
-                stage.critic.bias.fill_(float("inf"))
+                stage.networks["painter"][0].bias.fill_(float("inf"))
 
     stage.updates = updates
-    with pytest.raises(FloatingPointError, match="step 4: critic.weights is not finite"):
+    with pytest.raises(FloatingPointError, match="step 4: painter.weights is not finite"):
         run(tmp_path / "a", stage=stage)
     assert checkpoint_names(tmp_path / "a") == ["step-00000002"]
+    good = load_file(tmp_path / "a/checkpoints/step-00000002/painter.average.safetensors")
+    assert all(torch.equal(good[name], x) for name, x in load_file(tmp_path / "a/model/painter.safetensors").items())
+
+
+class NoRoom(ToyStage):
+    """Its exports fail from the second one on, as on a full disk."""
+
+    def export(self, networks, folder):
+        super().export(networks, folder)
+        self.exports += 1
+        if self.exports > 1:
+            raise SafetensorError("No space left on device")
+
+
+def test_an_export_that_fails_keeps_the_checkpoint_and_the_old_one_and_is_made_up_for(tmp_path, whole_run):
+    out, settings = tmp_path / "a", replace(SETTINGS, checkpoint_every=5)
+    with pytest.raises(OSError, match="step 6 cannot be exported to .*a: No space .* --resume"):
+        run(out, settings, new_stage(NoRoom))
+    assert checkpoint_names(out)[-1] == "step-00000006" and not list(out.glob(".export.*"))
+    old = (out / "model/painter.safetensors").read_bytes()
+    assert old != (whole_run / "model/painter.safetensors").read_bytes()
+    (out / ".export.killed/new").mkdir(parents=True)
+    assert_same_run(run(out, settings, resume=True), whole_run)
+    assert not list(out.glob(".export.*"))
+    (out / "model/README.md").touch()
+    run(out, settings, resume=True)
+    assert (out / "model/README.md").exists(), "a finished run is left as it is"
+
+
+def test_what_the_logbook_cannot_write_is_one_line_that_names_it(tmp_path):
+    (tmp_path / "a/losses.png").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"a/losses\.png cannot be written: Is a directory; make room") as error:
+        run(tmp_path / "a")
+    assert len(str(error.value).splitlines()) == 1
+    assert checkpoint_names(tmp_path / "a") == ["step-00000002"]
+    (tmp_path / "a/metrics.csv").write_bytes(b"\xc5\xff\n")
+    with pytest.raises(ValueError, match=r"a/metrics\.csv is damaged"):
+        run(tmp_path / "a", resume=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small disk takes root")

@@ -1,14 +1,13 @@
 """`python -m training --recipe NAME --out DIR [--resume]`; on many GPUs `accelerate launch -m training --recipe ...`.
 
-Exit codes: 0 done, or stopped by SIGTERM with a checkpoint; 130 stopped by SIGINT with a checkpoint; 1 the numbers are
-not finite; 2 something that the user can mend.
+Exit codes: 0 done; 130 stopped by SIGINT, 143 by SIGTERM, both with a checkpoint; 1 the numbers are not finite; 2
+something that the user can mend.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-import signal
 import sys
 from typing import Annotated
 
@@ -17,7 +16,8 @@ import tyro
 from training.recipes import RECIPES, Recipe, find_recipe
 from worldfm_ros.cli.ending import exit_code
 
-INTERRUPTED = 130
+SIGNALLED = 128  # and the signal's number, as shells have it
+BEFORE_A_RUN = {"pairs", ".lock"}  # what a run that ended before its first step may have left
 
 
 def run(recipe: Annotated[str | None, tyro.conf.arg(help="its name; --list tells them")] = None,
@@ -34,7 +34,11 @@ def run(recipe: Annotated[str | None, tyro.conf.arg(help="its name; --list tells
         return
     if recipe is None or out is None:
         raise ValueError("a run needs --recipe NAME and --out DIR; --list prints the recipes")
+    if data == "":
+        raise ValueError("--data is empty; name a folder of shards, or their address, or leave it out")
     found = find_recipe(recipe)
+    if start is not None and not found.needs:
+        raise ValueError(f"--start is {start}, but {recipe} starts from nothing; leave --start out")
     if steps is not None:
         found = replace(found, run=found.run.of_length(steps))
     check_out(out, resume)
@@ -43,7 +47,7 @@ def run(recipe: Annotated[str | None, tyro.conf.arg(help="its name; --list tells
 
 def follow(recipe: Recipe, name: str, out: Path, resume: bool, data: str | None, start: Path | None) -> None:
     """Train as a recipe says."""
-    from training.builders import Inputs
+    from training.builders import Inputs, fingerprint
     from training.data.loader import loader
     from training.loop import train
     from training.processes import Stopped, processes, seed_everything
@@ -53,10 +57,10 @@ def follow(recipe: Recipe, name: str, out: Path, resume: bool, data: str | None,
     settings = recipe.run
     clips = recipe.clips(data)
     seed_everything(settings.seed)  # the same first weights everywhere
-    stage = recipe.stage(Inputs(start, out, settings.steps))
+    stage = recipe.stage(Inputs(start, out, settings.steps, lambda count: loader(clips, recipe.data, 0, count)))
     pairs = {key: value for key, value in asdict(recipe.data).items() if key != "workers"}
-    config = {"recipe": name, "data": data, "clips": len(clips), "start": start, "pairs": pairs,
-              "stage": asdict(stage.settings)}
+    config = {"recipe": name, "data": data, "clips": clips.fingerprint, "start": start,
+              "start_sha256": fingerprint(start) if start else None, "pairs": pairs, "stage": asdict(stage.settings)}
 
     def batches(step: int):
         return loader(clips, recipe.data, step * settings.accumulate, settings.steps * settings.accumulate,
@@ -67,7 +71,7 @@ def follow(recipe: Recipe, name: str, out: Path, resume: bool, data: str | None,
     except Stopped as stopped:
         if mine.is_main_process:
             print(stopped)
-        sys.exit(INTERRUPTED if stopped.number == signal.SIGINT else 0)
+        sys.exit(SIGNALLED + stopped.number)
     if mine.is_main_process:
         made = ", ".join(f"{entry.name}/" if entry.is_dir() else entry.name
                          for entry in sorted(out.iterdir()) if not entry.name.startswith("."))
@@ -78,7 +82,7 @@ def check_out(out: Path, resume: bool) -> None:
     """Raise ValueError when a new run would touch an old one's folder, or there is nothing to resume."""
     if resume and not (out / "checkpoints").is_dir():
         raise ValueError(f"there is no run in {out} to resume; start it without --resume")
-    if not resume and out.exists() and any(out.iterdir()):
+    if not resume and out.exists() and {entry.name for entry in out.iterdir()} - BEFORE_A_RUN:
         raise ValueError(f"{out} exists; go on with --resume, or choose another folder")
 
 

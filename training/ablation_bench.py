@@ -1,7 +1,8 @@
 """What ablations have in common: clips, a small autoencoder, a run a seed, and figures of held-out pictures.
 
-Everything is small, in memory and the same for all arms: the clips, the order of batches, the first weights of a seed,
-the autoencoder. That has no guide: with one, the decoder would hide what the transformer gets wrong.
+Everything is small, in memory and the same for all arms: the clips, the order of batches, the autoencoder, and of a
+seed the first weights and the random numbers. The autoencoder has no guide: with one, the decoder would hide what the
+transformer gets wrong.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+import itertools
 import json
 from pathlib import Path
 import time
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.autoencoder import AutoencoderSettings, AutoencoderStage
+from training.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.batch import Batch
 from training.data.loader import PairSettings, loader
 from training.data.pairs import Corruption
@@ -39,6 +41,7 @@ from worldfm_ros.scoring import psnr, sharpness_ratio
 FEWEST_PIXELS = 16  # of a picture's disoccluded part, for a figure of it
 DRAWS = 3  # samples of a picture, for the diversity of its disoccluded part
 RESEED = 0x9E3779B97F4A7C15
+MOST_ROUNDS = 2**16  # of the same batches in a run; generators look at the lower 32 bits of a seed alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,24 +93,21 @@ class RememberingCodec(LatentCodec):
 class Recurring:
     """The batches of a run from a step on: `distinct` made ones that come again and again.
 
-    A batch that comes again has the same pictures. Unless seeds are `kept` (for teacher pairs, which are found by them)
-    it has other random numbers each time.
+    All runs see the same pictures in the same order; their random numbers are those of the run's seed. A batch that
+    comes again has other ones, unless they are `kept` (for teacher pairs, which are found by them).
     """
 
     def __init__(self, clips: ClipSource, settings: PairSettings, distinct: int) -> None:
-        self._made = loader(clips, settings, 0, distinct)
-        self._batches: list[Batch] = []
+        self._distinct, self._new = distinct, iter(loader(clips, settings, 0, distinct))
+        self._batches: list[Batch] = []  # as many as were needed yet
 
-    def __call__(self, first_step: int, kept: bool = False) -> Iterator[Batch]:
-        if not self._batches:
-            self._batches = list(self._made)
-        step = first_step
-        while True:
-            again, place = divmod(step, len(self._batches))
-            batch = self._batches[place]
-            yield batch if kept else replace(batch, seeds=tuple((seed + again * RESEED) % 2**62
-                                                                for seed in batch.seeds))
-            step += 1
+    def __call__(self, first_step: int, seed: int = 0, kept: bool = False) -> Iterator[Batch]:
+        for step in itertools.count(first_step):
+            again, place = divmod(step, self._distinct)
+            while len(self._batches) <= place:
+                self._batches.append(next(self._new))
+            batch, shift = self._batches[place], (seed * MOST_ROUNDS + (0 if kept else again)) * RESEED
+            yield replace(batch, seeds=tuple((number + shift) % 2**62 for number in batch.seeds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +157,15 @@ def check_settings(file: Path, settings: BenchSettings) -> None:
 
 
 def shared_codec(out: Path, settings: BenchSettings, batches: Recurring) -> LatentCodec:
-    if not (out / "vae").exists():
-        torch.manual_seed(0)
-        widths = (settings.autoencoder_width,) * 4
-        autoencoder = AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths,
-                                      num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
-                                      latent_channels=settings.latent_channels)
-        stage = AutoencoderStage(AutoencoderSettings(latent_noise=0.1), autoencoder)
-        train(stage, batches, settings.run(settings.autoencoder_steps, 2e-3, 0), out, resume=True)
+    """Trained to the end, which takes no time when it is: a stopped run has left a `vae` too, half trained."""
+    torch.manual_seed(0)
+    widths = (settings.autoencoder_width,) * 4
+    autoencoder = AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths,
+                                  num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
+                                  latent_channels=settings.latent_channels)
+    stage = AutoencoderStage(AutoencoderSettings(latent_noise=0.1), autoencoder,
+                             itertools.islice(batches(0), CALIBRATION_BATCHES))
+    train(stage, batches, settings.run(settings.autoencoder_steps, 2e-3, 0), out, resume=True)
     return RememberingCodec(LatentCodec(load_autoencoder(out / "vae"), find_device(None)))
 
 
@@ -197,8 +198,9 @@ def result(bench: Bench, arm: Arm, seed: int) -> dict:
     if not file.exists():
         start, muon = time.monotonic(), 0.0 if arm.teacher else bench.settings.muon
         settings = bench.settings.run(arm.steps(bench.settings), arm.rates, seed, muon)
+        torch.manual_seed(seed)  # the first weights
         stage = arm.stage(bench, seed)
-        train(stage, lambda step: bench.batches(step, arm.kept_seeds), settings, bench.folder(arm.name, seed),
+        train(stage, lambda step: bench.batches(step, seed, arm.kept_seeds), settings, bench.folder(arm.name, seed),
               resume=True)
         seconds = time.monotonic() - start
         found = {"arm": arm.name, "seed": seed, "steps": settings.steps, "seconds": seconds,

@@ -32,10 +32,10 @@ def table(arms: Sequence[Arm], results: Sequence[dict]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for arm in arms:
         runs = [found for found in results if found["arm"] == arm.name]
-        cells = [spread([run[name] for run in runs if name in run]) for name in COLUMNS]
-        gains = seed_by_seed(arm, results)
-        lines.append("| " + " | ".join([arm.name, arm.varies, *cells, spread(gains, "+.2f"), arm.baseline or "-",
-                                        str(runs[0]["steps"]), f"{np.mean([r['seconds'] for r in runs]) / 60:.1f}",
+        cells = [mean_and_deviation([run[name] for run in runs if name in run]) for name in COLUMNS]
+        gain = mean_and_deviation(seed_by_seed(arm, results), "+.2f")
+        lines.append("| " + " | ".join([arm.name, arm.varies, *cells, gain, arm.baseline or "-", str(runs[0]["steps"]),
+                                        f"{np.mean([r['seconds'] for r in runs]) / 60:.1f}",
                                         str(len(runs))]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -47,7 +47,7 @@ def seed_by_seed(arm: Arm, results: Sequence[dict]) -> list[float]:
             if found["arm"] == arm.name and found["seed"] in baseline]
 
 
-def spread(values: Sequence[float], form: str = ".2f") -> str:
+def mean_and_deviation(values: Sequence[float], form: str = ".2f") -> str:
     if not values:
         return "-"
     deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""

@@ -11,7 +11,6 @@ from pathlib import Path
 import sys
 from typing import Annotated
 
-import torch
 import tyro
 
 from training.ablation_bench import Arm, Bench, BenchSettings, StageMaker, result
@@ -21,6 +20,7 @@ from training.data.sources import ClipSource
 from training.distill import DmdSettings, DmdStage
 from training.dmd2 import Dmd2Settings, Dmd2Stage
 from training.midtrain import JOINT, NO_DRAWINGS, PROGRESSIVE, Injection, MidtrainSettings, MidtrainStage
+from training.processes import Stopped
 from training.synthetic.clips import ClipSettings, SyntheticClips
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.frame_model.config import FrameTransformerConfig
@@ -40,7 +40,6 @@ def middle_trained(injection: Injection = PROGRESSIVE, **network) -> StageMaker:
     """Stage II from scratch, with these options of the network."""
     def stage(bench: Bench, seed: int) -> MidtrainStage:
         side, settings = bench.settings.side, bench.settings
-        torch.manual_seed(seed)
         transformer = FrameTransformer.build(FrameTransformerConfig(**settings.network() | network))
         return MidtrainStage(MidtrainSettings(name="ablation", sizes=((side, side),), steps=settings.steps,
                                               injection=injection, sampling_steps=settings.teacher_steps),
@@ -123,6 +122,9 @@ def run(out: Annotated[Path, tyro.conf.arg(help="folder of the table and the run
         clips: Annotated[int, tyro.conf.arg(help="procedural clips to train on, without --data")] = 96,
         held_out: Annotated[int, tyro.conf.arg(help="procedural clips to judge on")] = 16) -> None:
     """Train small models that differ in one choice each, and compare them."""
+    for name, count in (("seeds", seeds), ("steps", steps), ("clips", clips), ("held-out", held_out)):
+        if count < 1:
+            raise ValueError(f"--{name} is a whole number from 1 up, got {count}")
     settings = replace(BenchSettings(), steps=steps, student_steps=max(1, steps // 5), autoencoder_steps=2 * steps)
     filmed = ClipSettings(width=settings.side, height=settings.side, samples=2)
     families = tuple(sorted(set(SCENES) - {HELD_OUT}))
@@ -133,8 +135,15 @@ def run(out: Annotated[Path, tyro.conf.arg(help="folder of the table and the run
 
 
 def main() -> int:
-    """Run the command line."""
-    return exit_code(lambda: tyro.cli(run, prog="python -m training.ablations"))
+    """Run the command line. Exit code 130 or 143 when SIGINT or SIGTERM stopped a run, 1 for numbers not finite."""
+    try:
+        return exit_code(lambda: tyro.cli(run, prog="python -m training.ablations"))
+    except Stopped as stopped:
+        print("stopped; the same command goes on")
+        return 128 + stopped.number
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

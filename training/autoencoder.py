@@ -7,24 +7,22 @@ for each sample, as in the sigma-VAE of Sun et al. 2024); at the end their scale
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderTiny
 import torch
 from torch import Tensor, nn
-import torch.nn.functional as F
 
 from training.batch import Batch
-from training.losses import chosen, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
+from training.losses import hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
 from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 
 DOWNSCALE = 8
-CALIBRATION_BATCHES = 4  # the last ones trained on; their latents' scale is stored
+CALIBRATION_BATCHES = 4  # a run's first ones; their latents' scale is stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +34,6 @@ class AutoencoderSettings:
     guide_dropout: fraction of targets whose guide is masked as a whole.
     latent_noise: the highest level, in standard deviations of a sample's latents; levels are uniform below it.
     latent_weight: of the latents' mean square, which keeps their scale from drifting.
-    halved: fraction of steps in which latents of half the size must decode to the picture of half the size; such
-        latents are smoother and easier to denoise (Kouzelis et al. 2025, EQ-VAE). Sides are then multiples of 16.
     adversarial_weight, adversarial_from: of the patch discriminator's loss, and the step from which it plays.
     """
 
@@ -48,15 +44,13 @@ class AutoencoderSettings:
     latent_noise: float = 0.2
     latent_weight: float = 1e-4
     gradient_weight: float = 1.0
-    halved: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_from: int = 0
 
     def __post_init__(self) -> None:
-        multiple = 2 * DOWNSCALE if self.halved else DOWNSCALE
-        if self.crop is not None and (self.crop < multiple or self.crop % multiple):
-            raise ValueError(f"crop is a multiple of {multiple} pixels, got {self.crop}")
-        for name in ("drawings", "references", "guide_dropout", "halved"):
+        if self.crop is not None and (self.crop < DOWNSCALE or self.crop % DOWNSCALE):
+            raise ValueError(f"crop is a multiple of {DOWNSCALE} pixels, got {self.crop}")
+        for name in ("drawings", "references", "guide_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a fraction in 0..1, got {getattr(self, name)}")
         if self.drawings + self.references > 1.0:
@@ -77,15 +71,12 @@ class Reconstruction(nn.Module):
                 noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The decoded picture and the undisturbed latents (B, C, H / 8, W / 8).
 
-        noise is added in units of each sample's standard deviation; its size tells whether latents are halved first,
-        and then guide (B, 8, H, W) is halved too and the picture is (B, 3, H / 2, W / 2).
+        noise is added in units of each sample's standard deviation.
         """
         latents = encode(self.autoencoder, rgb)
         sent = latents
         if noise is not None:
-            if noise.shape[-1] < latents.shape[-1]:
-                sent, guide = F.avg_pool2d(sent, 2), F.avg_pool2d(guide, 2)
-            sent = sent + noise * latents.detach().std(dim=(1, 2, 3), keepdim=True)
+            sent = latents + noise * latents.detach().std(dim=(1, 2, 3), keepdim=True)
         return decode(self.autoencoder, sent, guide), latents
 
 
@@ -122,7 +113,9 @@ class AutoencoderStage:
 
     averaged = ("autoencoder",)
 
-    def __init__(self, settings: AutoencoderSettings, autoencoder: GuidedAutoencoder | AutoencoderTiny) -> None:
+    def __init__(self, settings: AutoencoderSettings, autoencoder: GuidedAutoencoder | AutoencoderTiny,
+                 calibration: Iterable[Batch]) -> None:
+        """calibration: batches whose latents' scale is stored, read when it is first exported."""
         self.settings = settings
         self.networks: dict[str, nn.Module] = {"autoencoder": _channels_last(Reconstruction(autoencoder))}
         self.latent_channels = autoencoder.config.latent_channels
@@ -130,18 +123,16 @@ class AutoencoderStage:
         self._discriminator = _channels_last(PatchDiscriminator()) if settings.adversarial_weight else None
         if self._discriminator is not None:
             self.networks["discriminator"] = self._discriminator
-        self._seen: deque[Tensor] = deque(maxlen=CALIBRATION_BATCHES)
+        self._calibration = calibration
+        self._pictures: list[Tensor] = []
 
     def to(self, device) -> None:
         """Nothing here is frozen."""
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
-        self._seen.append(batch.target)
         settings = self.settings
         wanted, guide = training_pictures(batch, settings)
-        halved = chosen(step, settings.halved)
-        picture, latents = self.networks["autoencoder"](wanted, guide, self._noise(batch, wanted, halved))
-        wanted = F.avg_pool2d(wanted, 2) if halved else wanted
+        picture, latents = self.networks["autoencoder"](wanted, guide, self._noise(batch, wanted))
 
         loss, log = reconstruction_loss(picture, wanted, settings.gradient_weight)
         loss = loss + settings.latent_weight * latents.float().square().mean()
@@ -156,8 +147,8 @@ class AutoencoderStage:
             score = self.networks["discriminator"](torch.cat([wanted, picture.detach().to(wanted)]))
             yield Update("discriminator", *hinge_discriminator_loss(*score.chunk(2)))
 
-    def _noise(self, batch: Batch, wanted: Tensor, halved: bool) -> Tensor:  # (B, C, h, w)
-        height, width = (side // DOWNSCALE // (2 if halved else 1) for side in wanted.shape[-2:])
+    def _noise(self, batch: Batch, wanted: Tensor) -> Tensor:  # (B, C, h, w)
+        height, width = (side // DOWNSCALE for side in wanted.shape[-2:])
         level = batch.rand("latent noise level") * self.settings.latent_noise
         return level[:, None, None, None] * batch.randn("latent noise", self.latent_channels, height, width)
 
@@ -171,13 +162,11 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
-        """folder/vae, with the scale of the latents of the last targets seen. Raises ValueError when none were."""
-        if not self._seen:
-            raise ValueError("the latents' scale is measured on the last batches trained on, and there were none; "
-                             "train for at least one step before exporting")
+        """folder/vae, with the scale of the calibration's latents."""
+        self._pictures = self._pictures or [batch.target for batch in self._calibration]  # read once
         autoencoder = networks["autoencoder"].autoencoder
-        seen = (pictures.to(autoencoder.device) for pictures in self._seen)
-        latents = torch.cat([encode(autoencoder, pictures).float().flatten() for pictures in seen])
+        latents = torch.cat([encode(autoencoder, pictures.to(autoencoder.device)).float().flatten()
+                             for pictures in self._pictures])
         autoencoder.register_to_config(scaling_factor=1.0 / latents.std().item(), shift_factor=latents.mean().item())
         nn.Module.to(autoencoder, memory_format=torch.contiguous_format).save_pretrained(folder / AUTOENCODER)
 

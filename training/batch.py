@@ -16,6 +16,8 @@ from torch import Tensor
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.geometry import Intrinsics, Pose
 
+MULTIPLIER = 0x7F4A7C15  # multiplicative hashing, Knuth 6.4
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -78,7 +80,7 @@ class Batch:
         cameras = Cameras(self.cameras.w2c[:count], self.cameras.K[:count], self.cameras.image_hw)
         return Batch(*cut, cameras, self.seeds[:count])
 
-    def without_drawings(self) -> Cameras:
+    def cameras_without_drawing(self) -> Cameras:
         """The cameras of [target, reference] alone, for a network that is given no drawing."""
         return Cameras(self.cameras.w2c[:, [0, 2]], self.cameras.K[:, [0, 2]], self.cameras.image_hw)
 
@@ -94,7 +96,8 @@ class Batch:
 
     @staticmethod
     def _generator(seed: int, purpose: str) -> torch.Generator:
-        return torch.Generator().manual_seed(seed * 0x9E3779B97F4A7C15 + zlib.crc32(purpose.encode()) & (1 << 63) - 1)
+        mixed = seed * MULTIPLIER + zlib.crc32(purpose.encode())
+        return torch.Generator().manual_seed(mixed & 0xFFFFFFFF)  # torch's generator looks at no more bits
 
 
 def cameras_of(pair: Pair) -> Cameras:

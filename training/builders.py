@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+import hashlib
 import math
 from pathlib import Path
 
 from diffusers import AutoencoderTiny
 import torch
 
-from training.autoencoder import AutoencoderSettings, AutoencoderStage
+from training.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
+from training.batch import Batch
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from training.data.shards import ShardedClips
-from training.data.sources import ClipSource
 from training.distill import DmdSettings, DmdStage
 from training.dmd2 import Dmd2Settings, Dmd2Stage
 from training.finish import FinishSettings, FinishStage
@@ -24,8 +25,16 @@ from training.midtrain import PROGRESSIVE, SETTLED, Injection, MidtrainSettings,
 from training.pretrain import DenoisingSettings, PretrainStage, load_pixart, load_transformer
 from training.stage import Stage
 from training.synthetic.clips import ClipSettings, SyntheticClips
+from worldfm_ros.clips import Clip
 from worldfm_ros.frame_model.autoencoder import LatentCodec
-from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
+from worldfm_ros.frame_model.checkpoint import (
+    AUTOENCODER,
+    MANIFEST,
+    TRANSFORMER,
+    LoadedModel,
+    load_autoencoder,
+    load_model_folder,
+)
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.frame_model.released import RELEASED_CONFIG
@@ -46,11 +55,12 @@ XL_CONFIG = replace(RELEASED_CONFIG, camera_encoding="prope")  # as the paper tr
 @dataclass(frozen=True)
 class Inputs:
     """What a run's stage is made from. start: the folder of weights to start from (None: from nothing); out: the run's
-    own folder; steps: its length."""
+    own folder; steps: its length; first: so many of its first batches, whole whatever the number of processes."""
 
     start: Path | None
     out: Path
     steps: int
+    first: Callable[[int], Iterable[Batch]]
 
 
 StageMaker = Callable[[Inputs], Stage]
@@ -85,27 +95,41 @@ def pairs(batch: int, sizes: Sizes, workers: int = 0, corruption: Corruption = U
     return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers)
 
 
-def shards(data: str | None) -> ClipSource:
+def shards(data: str | None) -> ShardedClips:
     """The clips of tar shards, in a folder or at an address."""
-    return ShardedClips(data or SHARDS)
+    return ShardedClips(SHARDS if data is None else data)
 
 
-def named_shards(data: str | None) -> ClipSource:
+def named_shards(data: str | None) -> ShardedClips:
     """As above, of a recipe whose data is never here by itself. Raises ValueError when none is named."""
     if data is None:
         raise ValueError("this recipe has no clips of its own; name a folder of shards, or their address, with --data")
     return shards(data)
 
 
-def procedural(data: str | None) -> ClipSource:
+def procedural(data: str | None) -> ShardedClips | MadeClips:
     """Two small procedural clips, unless shards are named."""
-    return shards(data) if data else _procedural()
+    return _procedural() if data is None else shards(data)
+
+
+class MadeClips(Sequence[Clip]):
+    """Procedural clips, made once and kept."""
+
+    def __init__(self, clips: SyntheticClips) -> None:
+        self._clips = tuple(clips)
+        self.fingerprint = repr(clips)  # what they are made from
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, number: int) -> Clip:
+        return self._clips[number]
 
 
 @lru_cache
-def _procedural() -> ClipSource:
+def _procedural() -> MadeClips:
     settings = ClipSettings(width=64, height=64, samples=1, texel=0.6)
-    return tuple(SyntheticClips(("rooms",), seed=0, count=2, settings=settings))
+    return MadeClips(SyntheticClips(("rooms",), seed=0, count=2, settings=settings))
 
 
 # ---- stages
@@ -113,14 +137,16 @@ def _procedural() -> ClipSource:
 
 def autoencoder_stage(settings: AutoencoderSettings, **network) -> StageMaker:
     """Of a new GuidedAutoencoder, whose fields `network` are."""
-    return lambda inputs: AutoencoderStage(settings, GuidedAutoencoder(**network))
+    return lambda inputs: AutoencoderStage(settings, GuidedAutoencoder(**network),
+                                           inputs.first(CALIBRATION_BATCHES))
 
 
 def peer_stage(settings: AutoencoderSettings, latent_channels: int, width: int) -> StageMaker:
     """Of a new AutoencoderTiny, `width` channels throughout, in diffusers' own arrangement of blocks."""
     widths = (width,) * 4
     return lambda inputs: AutoencoderStage(settings, AutoencoderTiny(
-        latent_channels=latent_channels, encoder_block_out_channels=widths, decoder_block_out_channels=widths))
+        latent_channels=latent_channels, encoder_block_out_channels=widths, decoder_block_out_channels=widths),
+        inputs.first(CALIBRATION_BATCHES))
 
 
 def pretrain_stage(name: str, sizes: Sizes, transformer: TransformerMaker) -> StageMaker:
@@ -181,6 +207,18 @@ def pixart(start: Path, codec: LatentCodec) -> FrameTransformer:
 def model_folder(start: Path) -> Path:
     """A run's folder holds its model folder; or it is one itself."""
     return start / "model" if (start / "model").is_dir() else start
+
+
+def fingerprint(start: Path) -> str:
+    """Tells what a run starts from: a sha256 (hexadecimal) over the files of a folder's networks."""
+    place, digest = model_folder(start), hashlib.sha256()
+    networks = (file for folder in (TRANSFORMER, AUTOENCODER) for file in sorted((place / folder).rglob("*")))
+    for file in filter(Path.is_file, (place / MANIFEST, *networks)):
+        digest.update(str(file.relative_to(place)).encode())
+        with open(file, "rb") as stream:
+            while chunk := stream.read(1 << 24):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def frozen_codec(start: Path) -> LatentCodec:

@@ -1,12 +1,12 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped. A crash while writing leaves old ones.
+"""Checkpoints: what a run has learned and where it is; with the same data and start it goes on as if it never stopped.
 
     OUT/checkpoints/step-00001200/
         NAME.safetensors     tensors: weights, averages, optimiser states
         state.json           numbers: optimiser options, the state of every random generator
         checkpoint.json      step, config, and the size and CRC-32 of every other file: written last
 
-A checkpoint is whole when its files are what checkpoint.json says. There is no pointer to the latest: it is the newest
-whole one.
+A checkpoint is whole when its files are what checkpoint.json says and can be read. There is no pointer to the latest:
+it is the newest whole one. It is written beside the others and renamed: a crash meanwhile leaves those.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 from pathlib import Path
 import random
+import re
 import shutil
 import tempfile
 from typing import Any
@@ -24,7 +25,7 @@ import warnings
 import zlib
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    place = folder / f"step-{snapshot.step:08d}"
+    place = folder / _name(snapshot.step)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{place.name}."))
     try:
         _write_files(temporary, snapshot)
@@ -116,16 +117,31 @@ def damage(place: Path) -> str | None:
         manifest = json.loads((place / MANIFEST).read_text())
         if manifest["format_version"] > FORMAT_VERSION:
             return f"its format_version {manifest['format_version']} is newer than {FORMAT_VERSION}"
-        for name, expected in manifest["files"].items():
-            size = (place / name).stat().st_size
-            if size != expected["bytes"]:
-                return f"{name} has {size} bytes, {expected['bytes']} were written"
-            if _crc32(place / name) != expected["crc32"]:
-                return f"{name} is not what was written"
+        if place.name != _name(manifest["step"]):
+            return f"{MANIFEST} is of step {manifest['step']}"
+        if STATE not in manifest["files"] or not isinstance(manifest["config"], dict):
+            return f"{MANIFEST} is damaged"
+        problems = (_damage_of(place / name, expected) for name, expected in manifest["files"].items())
+        return next(filter(None, problems), None)
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is damaged"
+
+
+def _damage_of(file: Path, expected: Mapping[str, int]) -> str | None:
+    size = file.stat().st_size
+    if size != expected["bytes"]:
+        return f"{file.name} has {size} bytes, {expected['bytes']} were written"
+    if _crc32(file) != expected["crc32"]:
+        return f"{file.name} is not what was written"
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt"):
+                return None
+        json.loads(file.read_text())
+    except (SafetensorError, ValueError) as error:
+        return f"{file.name} cannot be read: {error}"
     return None
 
 
@@ -185,8 +201,14 @@ def _remove_leftovers(folder: Path) -> None:
         shutil.rmtree(leftover)
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
+    """The checkpoints, whole or damaged; other entries, and folders with nothing in them, are none."""
+    return sorted((place for place in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", place.name)
+                   and place.is_dir() and any(place.iterdir())), reverse=True)
 
 
 def _crc32(file: Path) -> int:

@@ -17,12 +17,14 @@ import torch.nn.functional as F
 from training.batch import Batch
 from training.dmd import MATCHED_TIMES, fake_score_loss, matching_loss, uniform_timesteps
 from training.latent_views import Given, encode_views, predict_x0, sample_latents
-from training.losses import Log, add_noise
+from training.losses import Log, add_noise, check_weight
 from training.pretrain import MODEL, LatentViews, trained_further
 from training.stage import Update
 from training.teacher_pairs import TeacherPairs
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
+
+FEWEST_TEACHER_STEPS = 3  # fewer are a student's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +32,20 @@ class DistillSettings:
     """What both arms need. steps: 1 (t = 999), or 2 (t = 999, then t_mid with fresh noise).
 
     teacher_steps: DPM-Solver++ steps of the teacher's own samples (pairs, previews).
-    pixel_weight: of the mean absolute error against the true target where anchors cover it. Ours: a novel view has a
-        truth, which text to image has not; holes are left to the distribution, which a pixel loss would blur.
     Raises ValueError that names the field.
     """
 
     steps: int = 2
     t_mid: int = 200
     teacher_steps: int = 20
-    pixel_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps not in (1, 2):
             raise ValueError(f"steps of a student is 1 or 2, got {self.steps}")
         if not 0 < self.t_mid < LAST_TIMESTEP:
             raise ValueError(f"t_mid is between 0 and {LAST_TIMESTEP}, got {self.t_mid}")
-        if self.teacher_steps < 3:
-            raise ValueError(f"teacher_steps is 3 or more, got {self.teacher_steps}")
+        if self.teacher_steps < FEWEST_TEACHER_STEPS:
+            raise ValueError(f"teacher_steps is {FEWEST_TEACHER_STEPS} or more, got {self.teacher_steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +54,16 @@ class DmdSettings(DistillSettings):
 
     regression_weight: float = 0.25
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weight("regression_weight", self.regression_weight)
+
 
 class Distillation:
     """The networks of a distillation: the student and the fake score start as copies of the teacher, whose own weights,
-    the real score, stay as they are. Raises ValueError for a teacher that does not predict velocities: at t = 999 a
-    predicted noise says next to nothing of the picture.
+    the real score, stay as they are. Raises ValueError for a teacher that is a few-step student itself, which knows
+    the times of its steps alone, or that does not predict velocities: at t = 999 a predicted noise says next to nothing
+    of the picture.
     """
 
     averaged = ("student",)
@@ -69,6 +73,9 @@ class Distillation:
             raise ValueError("students start at t = 999, where only v_prediction tells the picture; the teacher "
                              f"{teacher.settings.name} predicts {teacher.settings.prediction_type}: middle-train it "
                              "with v_prediction first")
+        if teacher.settings.steps < FEWEST_TEACHER_STEPS:
+            raise ValueError(f"the teacher {teacher.settings.name} has {teacher.settings.steps} steps: it is itself a "
+                             "few-step student; start from its teacher")
         self.teacher, self.settings = teacher, settings
         self.real_score, self.codec = teacher.transformer.eval().requires_grad_(False), teacher.codec
         self.networks: dict[str, nn.Module] = {name: trainable(self.real_score) for name in ("student", "fake_score")}
@@ -100,14 +107,6 @@ class Distillation:
         t = uniform_timesteps(given.uniform("fake time"))
         return Update("fake_score", *fake_score_loss(self.networks["fake_score"], x.detach(), given.views, t,
                                                      given.noise("fake noise")))
-
-    def pixel_loss(self, x: Tensor, batch: Batch) -> tuple[Tensor, Log]:
-        """pixel_weight * mean absolute error of the decoded latents over covered pixels; 0 when there are none."""
-        if not self.settings.pixel_weight:
-            return torch.zeros(()), {}
-        error = ((self.decode(x, batch) - batch.target) * batch.coverage).abs().sum()
-        loss = error / (3 * batch.coverage.sum()).clamp_min(1)
-        return self.settings.pixel_weight * loss, {"pixel": loss.detach()}
 
     def decode(self, latents: Tensor, batch: Batch) -> Tensor:  # (B, C, h, w) -> (B, 3, H, W)
         return self.codec.decode(latents, batch.guide if self.codec.guided else None)
@@ -148,7 +147,7 @@ class DmdStage(Distillation):
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         given = Given(batch, self.views(batch), f"of step {step}")
         x = self._generate(given.noise("noise"), given)
-        terms = [self.matching(x, given), self.pixel_loss(x, batch), self._regression(given)]
+        terms = [self.matching(x, given), self._regression(given)]
         yield student_update(terms)
         yield self.fake_score_update(x, given)
 

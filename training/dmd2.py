@@ -19,7 +19,7 @@ from training.batch import Batch
 from training.distill import Distillation, DistillSettings, student_update
 from training.dmd import uniform_timesteps
 from training.latent_views import Given, solve
-from training.losses import Log, add_noise, hinge_discriminator_loss, hinge_generator_loss
+from training.losses import Log, add_noise, check_weight, hinge_discriminator_loss, hinge_generator_loss
 from training.pretrain import LatentViews
 from training.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import LoadedModel
@@ -47,6 +47,7 @@ class Dmd2Settings(DistillSettings):
         for name in ("fake_updates", "first_step_calls", "discriminator_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is a whole number from 1 up, got {getattr(self, name)}")
+        check_weight("gan_weight", self.gan_weight)
 
 
 class Dmd2Stage(Distillation):
@@ -83,7 +84,7 @@ class Dmd2Stage(Distillation):
 
     def _student_update(self, given: Given) -> Update:
         guess, x = self._generate(given)
-        terms = [self.matching(x, given), self.pixel_loss(x, given.batch)]
+        terms = [self.matching(x, given)]
         if self.settings.steps == 2:
             terms.append(self._first_step(guess, given))
         if self.settings.gan_weight:

@@ -2,7 +2,7 @@
 
 Ours, not the paper's. Distillation matches latents, and the decoder was trained on latents of true pictures: neither
 has seen the other's mistakes. A novel view has a truth to compare with, so the whole sampler, from noise to pixels, is
-differentiated against it: a short run with a small learning rate, and a small adversarial weight against blur.
+differentiated against it: a short run with a small learning rate.
 """
 
 from __future__ import annotations
@@ -15,32 +15,26 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.autoencoder import PatchDiscriminator
 from training.batch import Batch
 from training.distill import same_timestep, trainable
 from training.latent_views import encode_views, predict_x0
-from training.losses import add_noise, hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
+from training.losses import add_noise, check_weight, reconstruction_loss
 from training.pretrain import MODEL, LatentViews, trained_further
-from training.stage import Update, frozen
+from training.stage import Update
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishSettings:
-    """gradient_weight: of the gradient loss beside L1. adversarial_weight, adversarial_from: of the patch
-    discriminator's loss, and the step from which it plays. decoder_only: the student stays as it is; a step then costs
+    """gradient_weight: of the gradient loss beside L1. decoder_only: the student stays as it is; a step then costs
     half. Raises ValueError naming the field."""
 
     decoder_only: bool = False
     gradient_weight: float = 1.0
-    adversarial_weight: float = 0.0
-    adversarial_from: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("gradient_weight", "adversarial_weight", "adversarial_from"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is a number from 0 up, got {getattr(self, name)}")
+        check_weight("gradient_weight", self.gradient_weight)
 
 
 class Sampler(nn.Module):
@@ -64,7 +58,7 @@ class Sampler(nn.Module):
 
 
 class FinishStage:
-    """Networks "sampler" (averaged) and, with an adversarial weight, "discriminator".
+    """Network "sampler", averaged.
 
     Raises ValueError for a student that is not sampled in 1 or 2 steps, or whose autoencoder takes no guide.
     """
@@ -77,25 +71,13 @@ class FinishStage:
                              f"{student.settings.name} with {student.settings.steps} steps: distill it first")
         self.student, self.settings, self.codec = student, settings, student.codec
         self.networks: dict[str, nn.Module] = {"sampler": Sampler(student, settings.decoder_only)}
-        self.discriminator = PatchDiscriminator()
-        if settings.adversarial_weight:
-            self.networks["discriminator"] = self.discriminator
 
     def to(self, device: torch.device | str) -> None:
         nn.Module.to(self.codec.autoencoder, device)
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         picture = self._paint(self.networks["sampler"], batch, f"of step {step}")
-        loss, log = reconstruction_loss(picture, batch.target, self.settings.gradient_weight)
-        plays = self.settings.adversarial_weight > 0 and step >= self.settings.adversarial_from
-        if plays:
-            with frozen(self.discriminator):
-                fooling, game = hinge_generator_loss(self.discriminator(picture))
-            loss, log = loss + self.settings.adversarial_weight * fooling, log | game
-        yield Update("sampler", loss, log)
-        if plays:
-            scores = self.networks["discriminator"](torch.cat([batch.target, picture.detach().to(batch.target)]))
-            yield Update("discriminator", *hinge_discriminator_loss(*scores.chunk(2)))
+        yield Update("sampler", *reconstruction_loss(picture, batch.target, self.settings.gradient_weight))
 
     def _paint(self, sampler: nn.Module, batch: Batch, name: str) -> Tensor:
         views = encode_views(batch, self.codec, self.student.transformer.settings.camera_encoding != "none")

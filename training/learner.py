@@ -31,6 +31,7 @@ def block_matrices(network: nn.Module) -> list[nn.Parameter]:
     """The weights to train of the linear layers inside a network's repeated blocks (a ModuleList).
 
     In a frame transformer: its blocks' qkv, proj and mlp; not what goes in or comes out, nor what the time becomes.
+    Muon makes each step orthogonal as a whole, that of qkv (3 D, D) too; it is common to treat q, k and v apart.
     """
     weights = dict.fromkeys(layer.weight for blocks in network.modules() if isinstance(blocks, nn.ModuleList)
                             for layer in blocks.modules() if isinstance(layer, nn.Linear))  # once, in order
@@ -83,7 +84,9 @@ class Learner:
     def state(self) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, Any]]]:
         """All tensors, by what they are of, and the optimisers' groups. Every process must ask; the main one may use
         it, before the next step."""
-        optimizer = get_optimizer_state_dict(self.network, self._optimizers, options=WHOLE)
+        optimizer = {}
+        if any(one.state for one in self._optimizers):  # of none, torch would take a step to make one
+            optimizer = get_optimizer_state_dict(self.network, self._optimizers, options=WHOLE)
         tensors = {
             "weights": get_model_state_dict(self.network, options=WHOLE),
             "optimizer": {f"{name}.{moment}": tensor for name, moments in optimizer.get("state", {}).items()
@@ -99,6 +102,8 @@ class Learner:
             set_model_state_dict(self.network, tensors["average"], options=WHOLE)
             self._average = self._copied()
         set_model_state_dict(self.network, tensors["weights"], options=WHOLE)
+        if not groups:  # it had not learned yet
+            return
         moments: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors["optimizer"].items():
             name, _, moment = key.rpartition(".")

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import csv
 from datetime import timedelta
+from functools import wraps
+import io
 import math
-import os
 from pathlib import Path
+import threading
 import time
 
 import cv2
@@ -17,12 +19,26 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from worldfm_ros.files import write_whole
+
 METRICS, CURVES, SAMPLES, EVENTS = "metrics.csv", "losses.png", "samples", "tensorboard"
 COLUMN, TITLE, GAP = 160, 22, 4  # pixels: the smallest width of a column, a title's height, between pictures
 ROWS = 8  # of the sample grid, at most
 TOLD_EVERY = 15.0  # seconds
 SMOOTHED = 50  # a curve's points are means of 1 / SMOOTHED of the run
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+
+
+def room_needed(method):
+    """Of a Logbook: a full disk is one line that says what cannot be written and what to do."""
+    @wraps(method)
+    def wrapped(book: Logbook, *arguments):
+        try:
+            return method(book, *arguments)
+        except OSError as error:
+            raise OSError(f"{error.filename or book.out} cannot be written: {error.strerror or error}; make room there "
+                          "and go on with --resume") from error
+    return wrapped
 
 
 class NullLogbook:
@@ -34,11 +50,12 @@ class NullLogbook:
 
 
 class Logbook(NullLogbook):
-    """The main process's; `step` counts the steps that are done. Opened with `logbook`."""
+    """The main process's; `step` counts the steps that are done. Opened with `open_logbook`."""
 
+    @room_needed
     def __init__(self, out: Path, done: int, steps: int) -> None:
         """Goes on after step `done` of `steps`: what was written about later steps is dropped."""
-        self._out = out
+        self.out = out
         self._pace = Pace(done, steps)
         self._events = SummaryWriter(str(out / EVENTS), purge_step=done + 1)
         self._names, rows = read_metrics(out / METRICS)
@@ -46,39 +63,44 @@ class Logbook(NullLogbook):
 
     def record(self, step: int, scalars: Mapping[str, float]) -> None:
         """A row of numbers. A name that was not there before gets a column, empty so far."""
+        self._keep(step, scalars)
+        self._pace.tell(step, {name: value for name, value in scalars.items() if name.endswith("loss")})
+
+    @room_needed
+    def _keep(self, step: int, scalars: Mapping[str, float]) -> None:
         new = [name for name in scalars if name not in self._names]
         if new:
             self._table.close()
-            _, rows = read_metrics(self._out / METRICS)
+            _, rows = read_metrics(self.out / METRICS)
             self._names += new
             self._table = self._rewrite(rows)
         self._write(self._table, {"step": str(step)} | {name: repr(value) for name, value in scalars.items()})
         for name, value in scalars.items():
             self._events.add_scalar(name, value, step)
-        self._pace.tell(step, {name: value for name, value in scalars.items() if name.endswith("loss")})
 
+    @room_needed
     def show(self, step: int, columns: Mapping[str, Tensor]) -> None:
         """Samples as a grid of pictures, and the curves so far."""
         grid = sample_grid(columns)
-        path = self._out / SAMPLES / f"step-{step:08d}.png"
+        path = self.out / SAMPLES / f"step-{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(path), np.ascontiguousarray(grid[..., ::-1]))
+        write_whole(path, cv2.imencode(".png", np.ascontiguousarray(grid[..., ::-1]))[1].tobytes())
         self._events.add_image("samples", grid, step, dataformats="HWC")
-        plot_curves(self._out / METRICS, self._out / CURVES)
+        plot_curves(self.out / METRICS, self.out / CURVES)
 
+    @room_needed
     def close(self) -> None:
         self._table.close()
         self._events.close()
 
     def _rewrite(self, rows: list[dict[str, str]]):
         """metrics.csv anew with these rows, in one go; what it returns appends to it."""
-        temporary = self._out / f".{METRICS}"
-        with open(temporary, "w", newline="") as stream:
-            csv.writer(stream).writerow(["step", *self._names])
-            for row in rows:
-                self._write(stream, row)
-        os.replace(temporary, self._out / METRICS)
-        return open(self._out / METRICS, "a", newline="", buffering=1)
+        table = io.StringIO(newline="")
+        csv.writer(table).writerow(["step", *self._names])
+        for row in rows:
+            self._write(table, row)
+        write_whole(self.out / METRICS, table.getvalue().encode())
+        return open(self.out / METRICS, "a", newline="", buffering=1)
 
     def _write(self, stream, row: Mapping[str, str]) -> None:
         csv.writer(stream).writerow([row["step"], *(row.get(name, "") for name in self._names)])
@@ -108,20 +130,40 @@ def open_logbook(out: Path, done: int, steps: int, main: bool) -> Iterator[NullL
     if not main:
         yield NullLogbook()
         return
-    book = Logbook(out, done, steps)
+    with _tensorboard_says_it_once():
+        book = Logbook(out, done, steps)
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+@contextmanager
+def _tensorboard_says_it_once() -> Iterator[None]:
+    """What goes wrong in its thread, a full disk, is raised in ours too: no traceback beside the error."""
+    before = threading.excepthook
+    threading.excepthook = lambda failed: (None if type(failed.thread).__module__.startswith("tensorboard.")
+                                           else before(failed))
     try:
-        yield book
+        yield
     finally:
-        book.close()
+        threading.excepthook = before
 
 
 def read_metrics(file: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The names besides `step`, and the rows of metrics.csv as written; a last row that was cut short is left out."""
+    """The names besides `step`, and the rows of metrics.csv as written; a last row that was cut short is left out.
+
+    Raises ValueError for a file that is no such table.
+    """
     if not file.exists():
         return [], []
-    with open(file, newline="") as stream:
-        lines = [line for line in stream if line.endswith("\n")]
-    header, *rows = csv.reader(lines)
+    try:
+        with open(file, newline="") as stream:
+            header, *rows = csv.reader([line for line in stream if line.endswith("\n")])
+        if header[:1] != ["step"]:
+            raise ValueError("its first column is not step")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file} is damaged: {error}; remove it, the run goes on with a new one") from error
     return header[1:], [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
 
 
@@ -159,4 +201,6 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=7)
-    figure.savefig(picture, dpi=90)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=90)
+    write_whole(picture, png.getvalue())

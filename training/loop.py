@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 import itertools
 import math
 from pathlib import Path
-import shutil
 import signal
-import tempfile
 from typing import Any
 
 from accelerate import Accelerator
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.checkpoints import (
+    CheckpointError,
     Snapshot,
     latest_checkpoint,
     random_state,
@@ -30,9 +29,10 @@ from training.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
+from training.exports import export, exported
 from training.learner import Learner, block_matrices
 from training.logbook import ROWS, open_logbook
-from training.processes import Stopped, processes, seed_everything, signals_to_stop
+from training.processes import Stopped, processes, seed_everything, signals_to_stop, sole_writer
 from training.stage import Stage, Update
 
 CHECKPOINTS = "checkpoints"
@@ -104,27 +104,33 @@ def train(stage: Stage, batches: Callable[[int], Iterable[Batch]], settings: Run
 
     With `resume` it goes on from the newest whole checkpoint, or from the start when there is none yet. SIGINT and
     SIGTERM end it after the step at hand, with a checkpoint. Raises Stopped for that; FloatingPointError for a loss,
-    gradient or weight that is not finite, with older checkpoints kept; CheckpointError; ValueError when batches end
-    early or a stage breaks its contract.
+    gradient or weight that is not finite, with older checkpoints kept; CheckpointError; OSError for a full disk;
+    ValueError when batches end early, a stage breaks its contract or another run is writing into `out`.
     """
     run = Run(stage, settings, out, {"run": asdict(settings)} | dict(config or {}))
-    done = run.resume() if resume else 0
     main = run.accelerator.is_main_process
-    if main:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CHECKPOINTS).mkdir(exist_ok=True)
-    with signals_to_stop() as received, open_logbook(out, done, settings.steps, main) as logbook:
-        stream = iter(batches(done)) if done < settings.steps else iter(())  # its workers survive a first Ctrl-C too
-        for step in range(done, settings.steps):
-            logbook.record(step + 1, run.step(micro_batches(stream, step, settings), step))
-            stop, last = run.anyone(bool(received)), step + 1 == settings.steps
-            if stop or last or (step + 1) % settings.checkpoint_every == 0:
-                run.export()  # a run that goes on, or was stopped, can be looked at and started from
-                run.save(step + 1)
-            if last or (step + 1) % settings.preview_every == 0:
-                logbook.show(step + 1, run.preview(batches))
-            if stop and not last:
-                raise Stopped(received[0] if received else signal.SIGTERM, step + 1)
+    shown = first_samples(batches) if main else None  # data that cannot be read ends a run before it leaves a trace
+    with sole_writer(out) if main else nullcontext():
+        done = run.resume() if resume else 0
+        if main:
+            (out / CHECKPOINTS).mkdir(exist_ok=True)
+        with signals_to_stop() as received, open_logbook(out, done, settings.steps, main) as logbook:
+            stream = iter(batches(done)) if done < settings.steps else iter(())  # workers survive a first Ctrl-C too
+            for step in range(done, settings.steps):
+                logbook.record(step + 1, run.step(micro_batches(stream, step, settings), step))
+                stop, last = run.anyone(bool(received)), step + 1 == settings.steps
+                keep = stop or last or (step + 1) % settings.checkpoint_every == 0
+                if keep:
+                    run.save(step + 1)
+                if last or (step + 1) % settings.preview_every == 0:
+                    logbook.show(step + 1, run.preview(shown))
+                if keep:
+                    run.export(step + 1)  # a run that goes on, or was stopped, can be looked at and started from
+                if stop and not last:
+                    raise Stopped(received[0] if received else signal.SIGTERM, step + 1)
+            if done == settings.steps and run.anyone(main and not exported(out, done)):  # killed after its last save
+                logbook.show(done, run.preview(shown))
+                run.export(done)
 
 
 class Run:
@@ -132,8 +138,7 @@ class Run:
 
     def __init__(self, stage: Stage, settings: RunSettings, out: Path, config: Mapping[str, Any]) -> None:
         self.stage, self.settings, self.out = stage, settings, out
-        without = NO_CONSEQUENCES if settings.muon else NO_CONSEQUENCES | {"muon"}  # as runs before there was Muon
-        self.config = {**config, "run": {k: v for k, v in config["run"].items() if k not in without}}
+        self.config = {**config, "run": {k: v for k, v in config["run"].items() if k not in NO_CONSEQUENCES}}
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu", mixed_precision=settings.precision)
         if self.accelerator.distributed_type == DistributedType.FSDP and not self.accelerator.is_fsdp2:
             raise ValueError("FSDP 1 is not supported; launch with `accelerate launch --use_fsdp --fsdp_version 2`")
@@ -223,38 +228,31 @@ class Run:
         """Whether it is so in any process."""
         return bool(self.accelerator.reduce(torch.tensor(int(asks), device=self.accelerator.device)).item())
 
-    def _averages(self) -> dict[str, torch.nn.Module]:
-        return {name: learner.averaged() for name, learner in self.learners.items()}
-
-    @torch.no_grad()
-    def preview(self, batches: Callable[[int], Iterable[Batch]]) -> dict[str, Tensor]:
-        """The sample grid's columns on the run's first batch; none outside the main process."""
-        networks = self._averages()
+    @contextmanager
+    def _averages(self) -> Iterator[dict[str, torch.nn.Module]]:
+        """The averaged networks, on the main process's device for a while; none in the others, which must ask too."""
+        networks = {name: self.learners[name].averaged() for name in self.stage.averaged}
         if not self.accelerator.is_main_process:
-            return {}
-        device = self.accelerator.device
-        batch = next(iter(batches(0))).first(ROWS).to(device)
-        with self.accelerator.autocast():
-            columns = self.stage.preview({name: network.to(device) for name, network in networks.items()}, batch)
-        for network in networks.values():
-            network.to("cpu")
-        return columns
+            yield {}
+            return
+        try:
+            yield {name: network.to(self.accelerator.device) for name, network in networks.items()}
+        finally:
+            for network in networks.values():
+                network.to("cpu")
 
     @torch.no_grad()
-    def export(self) -> None:
-        """What the stage exports, each file and folder in one go, in place of an older one."""
-        networks = self._averages()
-        if self.accelerator.is_main_process:
-            with tempfile.TemporaryDirectory(dir=self.out, prefix=".export.") as folder:
-                self.stage.export({name: network.to(self.accelerator.device) for name, network in networks.items()},
-                                  Path(folder))
-                for file in (file for file in Path(folder).rglob("*") if file.is_file()):
-                    file.chmod(0o644)
-                for made in sorted(Path(folder).iterdir()):
-                    place = self.out / made.name
-                    if place.is_dir():
-                        shutil.rmtree(place)
-                    made.rename(place)
+    def preview(self, shown: Batch | None) -> dict[str, Tensor]:
+        """The sample grid's columns; none outside the main process, which has no samples."""
+        with self._averages() as networks, self.accelerator.autocast():
+            return self.stage.preview(networks, shown.to(self.accelerator.device)) if shown is not None else {}
+
+    @torch.no_grad()
+    def export(self, done: int) -> None:
+        """What the stage exports, after `done` steps. Raises OSError when it cannot be written."""
+        with self._averages() as networks:
+            if self.accelerator.is_main_process:
+                export(self.out, done, lambda folder: self.stage.export(networks, folder))
         self.accelerator.wait_for_everyone()
 
     def save(self, done: int) -> None:
@@ -276,14 +274,26 @@ class Run:
         if place is None:
             return 0
         snapshot = read_checkpoint(place, self.config)
-        for name, learner in self.learners.items():
-            parts = {file.removeprefix(f"{name}."): kept for file, kept in snapshot.tensors.items()
-                     if file.startswith(f"{name}.")}
-            learner.load_state(parts, snapshot.state["optimizers"][name])
-        generators = snapshot.state["generators"]
+        if snapshot.step > self.settings.steps:
+            raise CheckpointError(f"{place} is after step {snapshot.step} of a run of {self.settings.steps}; remove it")
+        try:
+            for name, learner in self.learners.items():
+                parts = {file.removeprefix(f"{name}."): kept for file, kept in snapshot.tensors.items()
+                         if file.startswith(f"{name}.")}
+                learner.load_state(parts, snapshot.state["optimizers"][name])
+            generators = snapshot.state["generators"]
+        except KeyError as error:
+            raise CheckpointError(f"{place} has no {error}; remove it to go on from the one before") from error
         if self.accelerator.process_index < len(generators):  # one that was not there before keeps its own seed
             set_random_state(generators[self.accelerator.process_index])
         return snapshot.step
+
+
+def first_samples(batches: Callable[[int], Iterable[Batch]]) -> Batch:
+    """Of the run's first batch, for the sample grid. Raises ValueError when there is none."""
+    for batch in batches(0):
+        return batch.first(ROWS)
+    raise ValueError("there are no batches to train on; the data is empty")
 
 
 def micro_batches(stream: Iterator[Batch], step: int, settings: RunSettings) -> list[Batch]:

@@ -7,6 +7,7 @@ latents (B, C, h, w), timesteps t (B,) whole numbers in 0..999. Sums are over fl
 from __future__ import annotations
 
 from functools import lru_cache
+import math
 
 import torch
 from torch import Tensor
@@ -21,6 +22,12 @@ GOLDEN_RATIO = 0.6180339887498949
 def chosen(step: int, fraction: float) -> bool:
     """Whether a step is one of the given fraction of all steps: spread evenly, the same ones on every process."""
     return step * GOLDEN_RATIO % 1.0 < fraction
+
+
+def check_weight(name: str, value: float) -> None:
+    """Raise ValueError unless a loss can be weighted so."""
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{name} is a finite number from 0 up, got {value}")
 
 
 # ---- diffusion: worldfm_ros.frame_model.sampling's formulas, with a timestep of its own for each sample
@@ -66,28 +73,15 @@ def sample_timesteps(u: Tensor, bias: float) -> Tensor:  # (B,) uniform in [0, 1
     return (u.double() ** (1.0 / bias) * TRAIN_STEPS).long().clamp(max=LAST_TIMESTEP)
 
 
-def min_snr_weight(t: Tensor, prediction_type: str, gamma: float = 5.0) -> Tensor:  # (B,) -> (B,) float32
-    """min(SNR, gamma) over x_0's error, as a weight of the prediction's error (Hang et al. 2023, section 3.4).
-
-    SNR = a_t / (1 - a_t). |e error|^2 = SNR |x_0 error|^2 and |v error|^2 = (SNR + 1) |x_0 error|^2.
-    """
-    check_prediction_type(prediction_type)
-    a = _alphas(t.device)[t]
-    snr = a / (1.0 - a)
-    return snr.clamp(max=gamma) / (snr + 1.0 if prediction_type == "v_prediction" else snr)
-
-
-def denoising_loss(prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor, prediction_type: str = "v_prediction",
-                   min_snr: float | None = None) -> tuple[Tensor, Log]:
+def denoising_loss(prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor,
+                   prediction_type: str = "v_prediction") -> tuple[Tensor, Log]:
     """Mean squared error of predictions (B, C, h, w) at add_noise(x0, noise, t): E |e - e^|^2 (paper eq. 1), or of v.
 
-    min_snr: gamma of the weighting, None for none. The log also tells x_0's squared error, which compares across types.
+    The log also tells x_0's squared error, which compares across types.
     """
     check_prediction_type(prediction_type)
     wanted = velocity(x0, noise, t) if prediction_type == "v_prediction" else noise.float()
-    errors = (prediction.float() - wanted).square().mean(dim=(1, 2, 3))                     # (B,)
-    weights = torch.ones_like(errors) if min_snr is None else min_snr_weight(t, prediction_type, min_snr)
-    loss = (weights * errors).mean()
+    loss = F.mse_loss(prediction.float(), wanted)
     with torch.no_grad():
         guess = to_x0(add_noise(x0, noise, t), prediction, t, prediction_type)
         log = {"x0_error": F.mse_loss(guess, x0.float())}

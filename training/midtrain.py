@@ -89,7 +89,7 @@ class MidtrainStage(DenoisingStage):
     def views(self, batch: Batch, step: int) -> LatentViews:
         injection, progress = self.settings.injection, step / self.settings.steps
         if not chosen(step, injection.with_drawings(progress)):
-            cameras = batch.without_drawings() if self.uses_cameras else None
+            cameras = batch.cameras_without_drawing() if self.uses_cameras else None
             return LatentViews(None, self.codec.encode(batch.reference), cameras)
         masked = batch.rand("drawing masked")[:, None, None, None] < injection.masked_drawings(progress)
         shown = replace(batch, drawing=batch.drawing.masked_fill(masked, NOTHING_DRAWN))

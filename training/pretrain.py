@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusers import PixArtTransformer2DModel
@@ -20,7 +20,15 @@ from training.losses import add_noise, denoising_loss, sample_timesteps
 from training.stage import Update
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.camera_encoding import Cameras
-from worldfm_ros.frame_model.checkpoint import TRANSFORMER, ModelSettings, load_module, save_model_folder
+from worldfm_ros.frame_model.checkpoint import (
+    CONFIG,
+    TRANSFORMER,
+    ModelError,
+    ModelSettings,
+    load_module,
+    read_json,
+    save_model_folder,
+)
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.released import from_pixart
 from worldfm_ros.frame_model.sampling import check_prediction_type, sample_multistep
@@ -36,22 +44,18 @@ class DenoisingSettings:
 
     name, sizes, sampling_steps: of the exported model folder; sizes are (height, width) pixels.
     timestep_bias: t = floor(1000 u^(1 / bias)); 1 is uniform, more favours high noise (paper 2.4.1).
-    min_snr: gamma of Hang et al.'s weighting; None for none. It takes weight from high noise.
     """
 
     name: str
     sizes: tuple[tuple[int, int], ...]
     prediction_type: str = "v_prediction"
     timestep_bias: float = 1.0
-    min_snr: float | None = None
     sampling_steps: int = 20
     preview_steps: int = 8
 
     def __post_init__(self) -> None:
         check_prediction_type(self.prediction_type)
         sample_timesteps(torch.zeros(1), self.timestep_bias)  # refuses a wrong bias
-        if self.min_snr is not None and not self.min_snr > 0:
-            raise ValueError(f"min_snr is a positive number or None, got {self.min_snr}")
         for name in ("sampling_steps", "preview_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is a whole number from 1 up, got {getattr(self, name)}")
@@ -107,7 +111,7 @@ class DenoisingStage(ABC):
         t = sample_timesteps(batch.rand("timestep"), settings.timestep_bias)
         noise = batch.randn("noise", *x0.shape[1:])
         prediction = views.predict(self.networks["transformer"], add_noise(x0, noise, t), t)
-        loss, log = denoising_loss(prediction, x0, noise, t, settings.prediction_type, settings.min_snr)
+        loss, log = denoising_loss(prediction, x0, noise, t, settings.prediction_type)
         yield Update("transformer", loss, log)
 
     @torch.no_grad()
@@ -155,8 +159,12 @@ def load_transformer(model_folder: str | Path) -> FrameTransformer:
 def load_pixart(folder: str | Path, config: FrameTransformerConfig) -> FrameTransformer:
     """A frame transformer with the weights of a diffusers PixArt folder (its `transformer`), in float32.
 
-    Raises ModelError when config's sizes are not PixArt's, OSError when the folder is not there.
+    Raises ModelError when it is another network's folder, or config's sizes are not PixArt's.
     """
+    config_file = Path(folder) / CONFIG
+    if (found := read_json(config_file).get("_class_name")) != PixArtTransformer2DModel.__name__:
+        raise ModelError(f"{config_file}: _class_name is PixArtTransformer2DModel, got {found!r}; "
+                         "start from PixArt-Sigma's diffusers folder")
     pixart = PixArtTransformer2DModel.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     return from_pixart(pixart, config)
 
@@ -167,18 +175,3 @@ def trained_further(settings: ModelSettings, **changes) -> ModelSettings:
     if not source.startswith(FURTHER):
         source = f"{FURTHER}{settings.name}" + (f", {source}" if source else "")
     return replace(settings, source=source, sha256="", **changes)
-
-
-def adapted(transformer: FrameTransformer, config: FrameTransformerConfig) -> FrameTransformer:
-    """The same weights with other options, such as another camera encoding, whose parameters begin anew.
-
-    Raises ValueError when the two differ in more than that.
-    """
-    model = FrameTransformer.build(config)
-    weights = {name: tensor for name, tensor in transformer.state_dict().items() if not name.startswith("camera_enc")}
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("camera_enc")}
-    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in wanted.items()}:
-        raise ValueError("weights can be taken over between networks that differ in nothing but camera encoding and "
-                         f"attention, got {asdict(transformer.settings)} for {asdict(config)}")
-    model.load_state_dict(model.state_dict() | weights)
-    return model

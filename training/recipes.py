@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from training.builders import Inputs
     from training.data.loader import PairSettings
-    from training.data.sources import ClipSource
+    from training.data.sources import KnownClips
     from training.loop import RunSettings
     from training.stage import Stage
 
@@ -31,7 +31,7 @@ class Recipe:
     """
 
     stage: Callable[[Inputs], Stage]
-    clips: Callable[[str | None], ClipSource]
+    clips: Callable[[str | None], KnownClips]
     data: PairSettings
     run: RunSettings
     starts_from: str | None = None
@@ -90,7 +90,8 @@ def smoke_distill_dmd() -> Recipe:
     """stage III of the same, the paper's arm with the teacher's pairs"""
     from training import builders as b
 
-    return replace(smoke_distill(), stage=b.dmd_stage(b.DmdSettings(teacher_steps=4)))
+    better = smoke_distill()
+    return replace(better, stage=b.dmd_stage(b.DmdSettings(teacher_steps=4)), data=replace(better.data, distinct=3))
 
 
 def smoke_finish() -> Recipe:
@@ -158,7 +159,9 @@ def tiny_distill_dmd() -> Recipe:
     """stage III of our network, 2 steps: the paper's arm (DMD with the teacher's pairs)"""
     from training import builders as b
 
-    return replace(tiny_distill(), stage=b.dmd_stage(b.DmdSettings()))
+    better = tiny_distill()
+    pairs = replace(better.data, distinct=1_000)  # 16 000 of the teacher's, 0.5 GB, each used five times
+    return replace(better, stage=b.dmd_stage(b.DmdSettings()), data=pairs)
 
 
 def tiny_finish() -> Recipe:
@@ -221,8 +224,10 @@ def xl_distill() -> Recipe:
     """stage III of the paper's network: DMD, 2 steps, t_mid 200, global batch 64"""
     from training import builders as b
 
-    return replace(xl_midtrain(), stage=b.dmd_stage(b.DmdSettings(), checkpointed=True), run=b.xl_run(20_000, 1e-6),
-                   starts_from="xl-finetune")
+    middle = xl_midtrain()
+    pairs = replace(middle.data, distinct=5_000)  # 320 000 of the teacher's, 21 GB, each used four times
+    return replace(middle, stage=b.dmd_stage(b.DmdSettings(), checkpointed=True), data=pairs,
+                   run=b.xl_run(20_000, 1e-6), starts_from="xl-finetune")
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

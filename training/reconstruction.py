@@ -107,7 +107,7 @@ def open_clips(source: str, stride: int) -> ClipSource:
     return open_source(source, stride)
 
 
-def spread(clips: int, count: int) -> list[tuple[int, int]]:
+def chosen_targets(clips: int, count: int) -> list[tuple[int, int]]:
     """(clip, position in it) of `count` targets, or of all there are if these are fewer: from all over a source of so
     many clips, every position as often as any other."""
     count = min(count, clips * len(TARGETS))
@@ -150,13 +150,15 @@ def run(
         raise ValueError("nothing to compare: name at least one folder of an autoencoder, and a source with --data")
     if count < 1:
         raise ValueError(f"count is 1 picture or more, got {count}")
+    if stride < 1:
+        raise ValueError(f"stride is 1 frame or more, got {stride}")
     codecs = {str(path): open_codec(path) for path in runs}
     sources = {source: open_clips(source, stride) for source in data}
     for codec in codecs.values():  # the first pass at a size is slow; and it may refuse the size
         codec.decode(codec.encode(torch.zeros(1, 3, height, width)))
     rows = []
     for source, clips in sources.items():
-        targets = spread(len(clips), count)
+        targets = chosen_targets(len(clips), count)
         pairs = exact_pairs(clips, Progress(source)(targets), (height, width))
         found = reconstruction_figures(list(codecs.values()), pairs)
         rows += [{"autoencoder": name, "parameters": parameters(codec), "latent_channels": codec.latent_channels,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -24,9 +24,11 @@ class Update:
 
 class Stage(Protocol):
     """`networks` are those that are trained, by name, each with an optimiser of its own; the loop may wrap them (DDP,
-    FSDP), so a stage always calls self.networks[name](...). `averaged` names those whose moving average is kept and
-    exported. What is frozen stays outside `networks`."""
+    FSDP), so a stage always calls self.networks[name](...). `averaged` names those whose moving average is kept, shown
+    and exported. What is frozen stays outside `networks`. `settings`: a dataclass of what else decides what is learned.
+    """
 
+    settings: Any
     networks: dict[str, nn.Module]
     averaged: tuple[str, ...]
 

@@ -1,8 +1,8 @@
 """Noise/image pairs of the teacher's deterministic sampler, for DMD's regression loss (Yin et al. 2024; paper 2.5).
 
 A sample's noise and conditions follow from its seed and batch, so a pair is kept as the teacher's latent under the
-seed. What is missing is computed when it is asked for: `precompute` fills the folder before training, a plain run
-fills it on the way, and either goes on where it was stopped.
+seed. What is missing is computed when it is asked for. A run whose batches come again (PairSettings.distinct) fills the
+folder the first time round and reads it from then on; so does one that is resumed.
 
     FOLDER/pairs.json                 which teacher, how many steps
     FOLDER/<digest>.safetensors       the latents of one batch by seed, written in one go
@@ -10,7 +10,6 @@ fills it on the way, and either goes on where it was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 import hashlib
 import json
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.latent_views import encode_views, solve
+from training.latent_views import solve
 from training.pretrain import LatentViews
 from worldfm_ros.files import write_whole
 from worldfm_ros.frame_model.checkpoint import LoadedModel
@@ -64,14 +63,6 @@ class TeacherPairs:
     def noise(batch: Batch, views: LatentViews) -> Tensor:
         """The pairs' other halves: (B, C, h, w) unit Gaussian, by the samples' seeds alone."""
         return batch.randn(NOISE, *views.reference.shape[1:])
-
-    def precompute(self, batches: Iterable[Batch]) -> int:
-        """Make the pairs of these batches that are not there yet; how many the folder then holds."""
-        uses_cameras = self.teacher.transformer.settings.camera_encoding != "none"
-        for batch in batches:
-            if any(str(seed) not in self._files for seed in batch.seeds):
-                self._store(batch, self._sample(batch, encode_views(batch, self.teacher.codec, uses_cameras)))
-        return len(self)
 
     def _sample(self, batch: Batch, views: LatentViews) -> Tensor:
         return solve(self.teacher.transformer, self.noise(batch, views), views, self.steps)

@@ -19,7 +19,7 @@ from worldfm_ros.world.renderer import AnchorView
 NEAR = 1e-3  # metres; what is not farther in front of the reference is not seen by it
 DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front
 BEYOND = 0.3  # relative: what the keyframe shows this much farther away is another surface
-PATCH = np.ones((5, 5), np.uint8)  # pixels; where less of a surface is contradicted, it is the noise of an edge
+PATCH = np.ones((13, 13), np.uint8)  # pixels; where less of a surface is contradicted, its depth may be wrong
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,14 +8,15 @@ camera.yaml     width height distortion_model D K       mask.png (optional, 0 = 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+import io
 from pathlib import Path
 import shutil
 import tempfile
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 import yaml
 
 from worldfm_ros.geometry import Intrinsics, Pose
@@ -25,7 +26,10 @@ DISTORTION_COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8}
 
 @dataclass(frozen=True, eq=False)
 class RgbdFrame:
-    """A posed view: rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16."""
+    """A posed view: rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16.
+
+    scene (H, W) bool: the pixels that show the scene; None = all of them.
+    """
 
     index: int
     rgb: np.ndarray
@@ -33,13 +37,14 @@ class RgbdFrame:
     intrinsics: Intrinsics
     T_world_camera: Pose
     labels: np.ndarray | None = None
+    scene: np.ndarray | None = None
 
 
 def read_poses(path: str | Path) -> dict[int, Pose]:
     """T_world_camera by frame index, in file order. Raises ValueError naming the line that is wrong."""
     poses: dict[int, Pose] = {}
     last = -1
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    for number, line in enumerate(_read_text(Path(path)).splitlines(), start=1):
         fields = line.split("#")[0].split()
         if not fields:
             continue
@@ -74,7 +79,8 @@ def write_poses(poses: Mapping[int, Pose], path: str | Path) -> None:
 def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
     """Frames of one camera as an RGB-D folder with PNG pictures, so that nothing is lost; whole, or not there at all.
 
-    Depth beyond uint16 millimetres becomes none. Raises FileExistsError, and OSError when a picture cannot be written.
+    Depth beyond uint16 millimetres becomes none. Raises FileExistsError, ValueError for no frames, and OSError when a
+    picture cannot be written.
     """
     path = Path(path).absolute()
     if path.exists():
@@ -92,6 +98,8 @@ def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
                 if not cv2.imwrite(str(file), image):
                     raise OSError(f"{file} could not be written; is the disk full?")
             poses[frame.index] = frame.T_world_camera
+        if not poses:
+            raise ValueError(f"{path}: there are no frames to write")
         write_poses(poses, partial / "poses.txt")
         write_camera(frame.intrinsics, partial / "camera.yaml")
         partial.chmod(0o755)
@@ -103,7 +111,8 @@ def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
 class RgbdFolder(Sequence[RgbdFrame]):
     """A folder of posed RGB-D frames in order of their index, read when asked for, as rectified pinhole views.
 
-    Depth is all 0 where there is no depth folder. Raises ValueError or FileNotFoundError naming the file that is wrong.
+    Depth is all 0 where there is no depth folder, and where mask.png says that it is not the scene. Raises ValueError
+    or FileNotFoundError naming the file that is wrong.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -125,14 +134,19 @@ class RgbdFolder(Sequence[RgbdFrame]):
 
     def __getitem__(self, position: int) -> RgbdFrame:
         index = list(self.poses)[position]
-        rgb = np.asarray(_read_image(self._rgb_path(index)).convert("RGB"))
+        rgb = read_rgb(self._rgb_path(index))
         self._check_size(self._rgb_path(index), rgb)
         depth = self._read_depth(index)
         if self._mask is not None:
             depth = np.where(self._mask, depth, np.float32(0))
-        if np.any(self.distortion):
-            rgb, depth = self._rectify(rgb, cv2.INTER_LINEAR), self._rectify(depth, cv2.INTER_NEAREST)
-        return RgbdFrame(index, rgb, depth, self.intrinsics, self.poses[index])
+        frame = RgbdFrame(index, rgb, depth, self.intrinsics, self.poses[index], scene=self._mask)
+        return rectified(frame, self.distortion)
+
+    def files(self) -> list[Path]:
+        """The files that frames are made of."""
+        pictures = [path for name in ("rgb", "depth") for path in sorted((self.path / name).glob("*"))]
+        facts = [self.path / name for name in ("poses.txt", "camera.yaml", "mask.png")]
+        return [*(path for path in facts if path.exists()), *pictures]
 
     def _rgb_path(self, index: int) -> Path:
         jpg = self.path / "rgb" / f"{index:06d}.jpg"
@@ -164,7 +178,7 @@ class RgbdFolder(Sequence[RgbdFrame]):
         if not self.has_depth:
             return np.zeros((self.intrinsics.height, self.intrinsics.width), np.float32)
         path = self.path / "depth" / f"{index:06d}.png"
-        depth = np.asarray(_read_image(path))
+        depth = np.asarray(read_image(path))
         if depth.dtype != np.uint16 or depth.ndim != 2:
             raise ValueError(f"{path}: depth is one channel of uint16 millimetres, got {depth.dtype} {depth.shape}")
         self._check_size(path, depth)
@@ -174,35 +188,54 @@ class RgbdFolder(Sequence[RgbdFrame]):
         path = self.path / "mask.png"
         if not path.exists():
             return None
-        mask = np.asarray(_read_image(path).convert("L"))
+        mask = np.asarray(read_image(path).convert("L"))
         self._check_size(path, mask)
         return mask > 0
 
-    def _rectify(self, image: np.ndarray, interpolation: int) -> np.ndarray:
-        K = self.intrinsics.matrix
-        size = (self.intrinsics.width, self.intrinsics.height)
-        maps = cv2.initUndistortRectifyMap(K, self.distortion, None, K, size, cv2.CV_32FC1)
-        return cv2.remap(image, *maps, interpolation)
+
+def rectified(frame: RgbdFrame, distortion: np.ndarray) -> RgbdFrame:
+    """The frame of a pinhole camera with the same K. distortion: OpenCV's coefficients of the frame's lens.
+
+    What this camera sees and the lens did not, at the border, is black, without depth and not part of the scene.
+    """
+    if not np.any(distortion):
+        return frame
+    K, size = frame.intrinsics.matrix, (frame.intrinsics.width, frame.intrinsics.height)
+    maps = cv2.initUndistortRectifyMap(K, distortion, None, K, size, cv2.CV_32FC1)
+    scene = np.full(frame.depth.shape, 255, np.uint8) if frame.scene is None else np.uint8(255) * frame.scene
+    return replace(frame, rgb=cv2.remap(frame.rgb, *maps, cv2.INTER_LINEAR),
+                   depth=cv2.remap(frame.depth, *maps, cv2.INTER_NEAREST),
+                   scene=cv2.remap(scene, *maps, cv2.INTER_LINEAR) == 255)
 
 
 def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
     """A camera.yaml as intrinsics and distortion coefficients (OpenCV's order). Raises ValueError naming the field."""
-    data = yaml.safe_load(Path(path).read_text())
+    try:
+        data = yaml.safe_load(_read_text(Path(path)))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not {"width", "height", "K"} <= set(data):
         raise ValueError(
             f"{path}: expected the keys width, height and K (9 numbers, row-major), "
-            f"got {sorted(data) if isinstance(data, dict) else data!r}"
-        )
-    model, D = data.get("distortion_model", "plumb_bob"), data.get("D") or []
-    if model not in DISTORTION_COEFFICIENTS or len(D) not in (0, 4, DISTORTION_COEFFICIENTS[model]):
-        raise ValueError(
-            f"{path}: distortion_model {model!r} with {len(D)} coefficients is not supported; "
-            f"use one of {DISTORTION_COEFFICIENTS} or undistort the images first"
+            f"got {list(data) if isinstance(data, dict) else data!r}"
         )
     try:
-        return Intrinsics.from_matrix(data["width"], data["height"], data["K"]), np.array(D, dtype=np.float64)
+        D = _coefficients(data.get("distortion_model", "plumb_bob"), data.get("D") or [])
+        return Intrinsics.from_matrix(data["width"], data["height"], data["K"]), D
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _coefficients(model, D) -> np.ndarray:
+    if not isinstance(D, list) or not np.isfinite(np.array(D, np.float64)).all():
+        raise ValueError(f"D is a list of finite numbers, got {D!r}")
+    known = isinstance(model, str) and model in DISTORTION_COEFFICIENTS
+    if not known or len(D) not in (0, 4, DISTORTION_COEFFICIENTS[model]):
+        raise ValueError(
+            f"distortion_model {model!r} with {len(D)} coefficients is not supported; "
+            f"use one of {DISTORTION_COEFFICIENTS} or undistort the images first"
+        )
+    return np.array(D, np.float64)
 
 
 def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:
@@ -218,13 +251,34 @@ def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:
     Path(path).write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None))
 
 
-def _read_image(path: Path) -> Image.Image:
-    """Pillow, because it refuses a file that is cut short where OpenCV returns a half-grey picture."""
+def read_rgb(path: Path) -> np.ndarray:
+    """A picture as (H, W, 3) uint8. Raises likewise."""
+    return np.asarray(read_image(path).convert("RGB"))
+
+
+def read_image(path: Path) -> Image.Image:
+    """A picture. Raises FileNotFoundError, or ValueError for one that is not whole; both name the file."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing")
+    return decode_image(path.read_bytes(), str(path))
+
+
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """The picture of a file's bytes. Raises ValueError naming `where`.
+
+    Pillow, because it refuses a file that is cut short where OpenCV returns a half-grey picture.
+    """
     try:
-        image = Image.open(path)
+        image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
-        raise ValueError(f"{path} is not a readable image ({error})") from None
+        reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{where} is not a readable image ({reason})") from None
     return image
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 import sys
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from training.data.bag import Topics
 from training.data.contact_sheet import write_contact_sheet
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
@@ -35,6 +37,9 @@ def build(
     seed: int = 0,
     clips_per_scene: int = 8,
     clips_per_shard: int = 32,
+    color_topic: str | None = None,
+    depth_topic: str | None = None,
+    camera_info_topic: str | None = None,
     json: AsJson = False,
 ) -> None:
     """Write the clips of sources to shards, and a contact sheet of training pairs to look at.
@@ -50,9 +55,18 @@ def build(
         seed: of the synthetic clips.
         clips_per_scene: so many synthetic clips share a scene; its light is worked out once.
         clips_per_shard: how many clips a tar file holds.
+        color_topic: of the bags; by default it is found by name and type, as are the other two.
+        depth_topic: of the bags.
+        camera_info_topic: of the bags.
     """
-    clips: list[ClipSource] = [open_source(source, stride) for source in sources]
-    origin = {"sources": [str(source) for source in sources], "stride": stride}
+    if out == Path():
+        raise ValueError("--out is a folder for the shards alone, got the current one or nothing")
+    topics = Topics(color_topic, depth_topic, camera_info_topic)
+    clips: list[ClipSource] = [open_source(source, stride, topics) for source in sources]
+    origin = {"sources": [str(source) for source in sources], "files": [source.fingerprint[:16] for source in clips],
+              "stride": stride}
+    if topics != Topics():
+        origin["topics"] = asdict(topics)
     frames_skipped = sum((source.skipped for source in clips), Counter())
     if synthetic:
         from training.synthetic.clips import SyntheticClips

@@ -17,10 +17,10 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from training.data.bag_images import decode_color, decode_depth
-from training.data.images import check_sizes, undistorted
+from training.data.images import check_sizes
 from training.data.tf_tree import STATIC, TfTree
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import DISTORTION_COEFFICIENTS, RgbdFrame
+from worldfm_ros.rgbd_folder import DISTORTION_COEFFICIENTS, RgbdFrame, rectified
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that belong together
@@ -58,8 +58,10 @@ class BagFrames(Sequence[RgbdFrame]):
         with self._open() as reader:
             self.topics = find_topics({c.topic: c.msgtype for c in reader.connections}, topics or Topics(), self.path)
             tree, info, colors, depths = self._scan(reader)
-        if info is None:
-            raise ValueError(f"{path}: {self.topics.camera_info} has no message, so the camera is not known")
+        for topic, messages in ((self.topics.color, colors), (self.topics.depth, depths),
+                                (self.topics.camera_info, info)):
+            if not messages:
+                raise ValueError(f"{path}: {topic} has no message; clips are made of colour, depth and camera_info")
         if info.distortion_model not in DISTORTION_COEFFICIENTS and np.any(info.d):
             raise ValueError(f"{path}: distortion_model {info.distortion_model!r} is none of "
                              f"{tuple(DISTORTION_COEFFICIENTS)}; record rectified pictures")
@@ -77,7 +79,11 @@ class BagFrames(Sequence[RgbdFrame]):
             rgb = decode_color(self._message(reader, self.topics.color, color))
             z = decode_depth(self._message(reader, self.topics.depth, depth))
         check_sizes(rgb, z, self.intrinsics, f"{self.path} at {color.stamp} ns")
-        return RgbdFrame(position, *undistorted(rgb, z, self.intrinsics, self.distortion), self.intrinsics, pose)
+        return rectified(RgbdFrame(position, rgb, z, self.intrinsics, pose), self.distortion)
+
+    def files(self) -> list[Path]:
+        """The files that frames are made of."""
+        return sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
 
     @contextmanager
     def _open(self) -> Iterator[AnyReader]:
@@ -141,7 +147,7 @@ def find_topics(types: dict[str, str], asked: Topics, path: Path) -> Topics:
     """The topics to use, of those in a bag by name and type. Raises ValueError listing them when it is not clear."""
     pictures = [topic for topic, kind in types.items() if kind in IMAGES]
     infos = [topic for topic, kind in types.items() if kind == "sensor_msgs/msg/CameraInfo"]
-    color = asked.color or _only("colour", [t for t in pictures if "depth" not in t.lower()], path)
+    color = asked.color or _only("color", [t for t in pictures if "depth" not in t.lower()], path)
     depth = asked.depth or _only("depth", [t for t in pictures if "depth" in t.lower()], path)
     beside = [t for t in infos if color.startswith(t.rsplit("/", 1)[0] + "/")]
     found = Topics(color, depth, asked.camera_info or _only("camera_info", beside or infos, path))
@@ -153,8 +159,8 @@ def find_topics(types: dict[str, str], asked: Topics, path: Path) -> Topics:
 
 def _only(what: str, topics: list[str], path: Path) -> str:
     if len(topics) != 1:
-        raise ValueError(f"{path}: expected one {what} topic, got {topics or 'none'}; name the one to use "
-                         "(depth must be registered to the colour's camera)")
+        raise ValueError(f"{path}: expected one {what} topic, got {topics or 'none'}; name the one to use with "
+                         f"--{what.replace('_', '-')}-topic (depth must be registered to the colour's camera)")
     return topics[0]
 
 

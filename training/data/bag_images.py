@@ -6,6 +6,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
+
+from worldfm_ros.rgbd_folder import decode_image
 
 COLORS = {"rgb8": None, "bgr8": cv2.COLOR_BGR2RGB, "rgba8": cv2.COLOR_RGBA2RGB, "bgra8": cv2.COLOR_BGRA2RGB,
           "mono8": cv2.COLOR_GRAY2RGB}
@@ -18,7 +21,7 @@ PNG_MAGIC = b"\x89PNG"
 def decode_color(message: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises ValueError for an encoding that is not known or data that is no picture."""
     if not hasattr(message, "encoding"):
-        return cv2.cvtColor(_decompress(message.data, cv2.IMREAD_COLOR, message.format), cv2.COLOR_BGR2RGB)
+        return np.asarray(_decompress(message.data, message.format).convert("RGB"))
     if message.encoding not in COLORS:
         raise ValueError(f"colour encoding {message.encoding!r} is none of {tuple(COLORS)}")
     image = _rows(message, np.uint8, CHANNELS[message.encoding])
@@ -39,8 +42,8 @@ def _compressed_depth(message: Any) -> np.ndarray:
     """compressed_depth_image_transport: a header, then a PNG of millimetres or, for 32FC1, of quantised disparity."""
     data = np.asarray(message.data)
     if data[:4].tobytes() == PNG_MAGIC:  # a plain PNG
-        return _metres(_decompress(data, cv2.IMREAD_UNCHANGED, message.format))
-    image = _decompress(data[COMPRESSED_DEPTH_HEADER:], cv2.IMREAD_UNCHANGED, message.format)
+        return _metres(np.asarray(_decompress(data, message.format)))
+    image = np.asarray(_decompress(data[COMPRESSED_DEPTH_HEADER:], message.format))
     if not message.format.startswith("32FC1"):
         return _metres(image)
     a, b = data[4:COMPRESSED_DEPTH_HEADER].view("<f4")
@@ -68,8 +71,5 @@ def _rows(message: Any, dtype: type, channels: int) -> np.ndarray:
     return image.reshape(message.height, message.width, channels)
 
 
-def _decompress(data: np.ndarray, flags: int, name: str) -> np.ndarray:
-    image = cv2.imdecode(np.asarray(data, np.uint8), flags) if len(data) else None
-    if image is None:
-        raise ValueError(f"a picture of format {name!r} cannot be decoded")
-    return image
+def _decompress(data: np.ndarray, name: str) -> Image.Image:
+    return decode_image(np.asarray(data, np.uint8).tobytes(), f"a picture of format {name!r}")

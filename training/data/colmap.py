@@ -6,18 +6,23 @@ https://colmap.github.io/format.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+import re
 import struct
+from typing import BinaryIO
 
 import numpy as np
 
-from training.data.images import check_sizes, read_depth, read_rgb, undistorted
+from training.data.images import check_sizes, read_depth
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.rgbd_folder import RgbdFrame, read_rgb, rectified
 
-MODELS = {0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8)}
+MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")  # by number
+PARAMETERS = dict(zip(MODELS, (3, 4, 4, 5, 8), strict=True))
+POINT_BYTES = 24  # of images.bin: x, y, point id
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +51,8 @@ class ColmapFrames(Sequence[RgbdFrame]):
                                     "image_undistorter` and `colmap patch_match_stereo` (stereo/depth_maps), or "
                                     "estimate it and save uint16 millimetres as STEM.png")
         self.images, self.depth = Path(images), Path(depth)
-        self.cameras, views = read_model(Path(model))
+        self.model = Path(model)
+        self.cameras, views = read_model(self.model)
         self.views = sorted(views, key=lambda view: view.name)
 
     def __len__(self) -> int:
@@ -55,18 +61,20 @@ class ColmapFrames(Sequence[RgbdFrame]):
     def __getitem__(self, position: int) -> RgbdFrame:
         view = self.views[position]
         camera = self.cameras[view.camera]
-        rgb, depth = read_rgb(self.images / view.name), self._read_depth(view.name)
-        check_sizes(rgb, depth, camera.intrinsics, view.name)
-        rgb, depth = undistorted(rgb, depth, camera.intrinsics, camera.distortion)
-        return RgbdFrame(position, rgb, depth, camera.intrinsics, view.T_world_camera)
+        path = self._depth_path(view.name)
+        rgb, depth = read_rgb(self.images / view.name), (read_depth_map if path.suffix == ".bin" else read_depth)(path)
+        check_sizes(rgb, depth, camera.intrinsics, str(self.images / view.name))
+        return rectified(RgbdFrame(position, rgb, depth, camera.intrinsics, view.T_world_camera), camera.distortion)
 
-    def _read_depth(self, name: str) -> np.ndarray:
-        for kind in ("geometric", "photometric"):
-            path = self.depth / f"{name}.{kind}.bin"
-            if path.exists():
-                return read_depth_map(path)
-        path = self.depth / f"{name}.png"
-        return read_depth(path if path.exists() else (self.depth / name).with_suffix(".png"))
+    def files(self) -> list[Path]:
+        """The files that frames are made of."""
+        return [*sorted(self.model.glob("*")), *(path for view in self.views for path in
+                                                 (self.images / view.name, self._depth_path(view.name)))]
+
+    def _depth_path(self, name: str) -> Path:
+        names = [f"{name}.geometric.bin", f"{name}.photometric.bin", f"{name}.png"]
+        found = (self.depth / name for name in names if (self.depth / name).exists())
+        return next(found, (self.depth / name).with_suffix(".png"))
 
 
 def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]]:
@@ -74,34 +82,46 @@ def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]
     for suffix, cameras, images in ((".bin", _cameras_bin, _images_bin), (".txt", _cameras_txt, _images_txt)):
         paths = [folder / f"{name}{suffix}" for name in ("cameras", "images")]
         if all(path.exists() for path in paths):
-            try:
-                return dict(cameras(paths[0])), list(images(paths[1]))
-            except (struct.error, IndexError, KeyError) as error:
-                raise ValueError(f"{folder} is no whole COLMAP model: {error!r}") from error
+            known, views = dict(_read(cameras, paths[0])), _read(images, paths[1])
+            for view in views:
+                if view.camera not in known:
+                    raise ValueError(f"{paths[1]}: camera {view.camera} of {view.name} is none of {sorted(known)}, "
+                                     f"those in {paths[0].name}")
+            return known, views
     raise FileNotFoundError(f"{folder} is no COLMAP model: expected cameras and images, both .bin or both .txt")
+
+
+def _read(read: Callable[[Path], Iterable], path: Path) -> list:
+    try:
+        return list(read(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_depth_map(path: Path) -> np.ndarray:
     """(H, W) float32 of COLMAP's dense depth map: 'W&H&1&', then float32 row after row; 0 = none."""
-    data = path.read_bytes()
-    *size, numbers = data.split(b"&", 3)
-    width, height, channels = (int(x) for x in size)
-    if channels != 1 or len(numbers) != 4 * width * height:
-        raise ValueError(f"{path} is no depth map: {width}x{height}x{channels} with {len(numbers)} bytes")
-    return np.maximum(np.frombuffer(numbers, "<f4").reshape(height, width), 0)
+    header = re.match(rb"(\d+)&(\d+)&1&", data := path.read_bytes())
+    if not header or len(data) - header.end() != 4 * int(header[1]) * int(header[2]):
+        raise ValueError(f"{path} is no whole depth map: expected W&H&1& and 4 bytes for each pixel, got {len(data)} "
+                         f"bytes from {data[:16]!r} on")
+    depth = np.frombuffer(data, "<f4", offset=header.end()).reshape(int(header[2]), int(header[1]))
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def _camera(model: str, width: int, height: int, values: Sequence[float]) -> ColmapCamera:
+    if model not in MODELS:
+        raise ValueError(f"camera model {model} is none of {', '.join(MODELS)}; run `colmap image_undistorter` first")
+    if len(values) != PARAMETERS[model]:
+        raise ValueError(f"camera model {model} has {PARAMETERS[model]} parameters, got {len(values)}")
     if model in ("PINHOLE", "OPENCV"):
         fx, fy, cx, cy, *distortion = values
-    elif model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
+    else:
         fx, cx, cy, *distortion = values
         fy = fx
-    else:
-        known = ", ".join(name for name, _ in MODELS.values())
-        raise ValueError(f"camera model {model} is none of {known}; run `colmap image_undistorter` first")
     coefficients = np.zeros(4)
     coefficients[:len(distortion)] = distortion
+    if not np.isfinite(coefficients).all():
+        raise ValueError(f"distortion is finite, got {distortion}")
     return ColmapCamera(Intrinsics(width, height, fx, fy, cx - 0.5, cy - 0.5), coefficients)
 
 
@@ -110,21 +130,37 @@ def _image(numbers: Sequence[float], camera: int, name: str) -> ColmapImage:
     return ColmapImage(name, camera, Pose.from_quaternion(translation, [x, y, z, w]).inverse())
 
 
-def _lines(path: Path) -> Iterator[str]:
-    return (line for line in path.read_text().splitlines() if not line.startswith("#"))
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def _cameras_txt(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
-    for line in filter(str.strip, _lines(path)):
+    for line in filter(str.strip, _lines(path.read_text())):
         number, model, width, height, *values = line.split()
         yield int(number), _camera(model, int(width), int(height), [float(x) for x in values])
 
 
 def _images_txt(path: Path) -> Iterator[ColmapImage]:
-    for line in list(_lines(path))[::2]:  # every second line lists points, and may be empty
-        if line.strip():
-            fields = line.split(maxsplit=9)
-            yield _image([float(x) for x in fields[1:8]], int(fields[8]), fields[9])
+    """Two lines an image; the second one lists its points, and may be empty but not missing."""
+    text, count = path.read_text(), 0
+    lines = _lines(text)
+    for line, points in zip_longest(lines[::2], lines[1::2], fillvalue=""):
+        if not line.strip() and not points.strip():
+            continue
+        fields = line.split(maxsplit=9)
+        if len(fields) != 10 or not _is_points(points):
+            raise ValueError("expected two lines for each image, 'ID QW QX QY QZ TX TY TZ CAMERA NAME' and its points "
+                             f"'X Y ID X Y ID ...' (an empty line for none), got {line[:70]!r} and {points[:70]!r}")
+        count += 1
+        yield _image([float(x) for x in fields[1:8]], int(fields[8]), fields[9])
+    told = re.search(r"^# Number of images: (\d+)", text, re.MULTILINE)
+    if told and int(told[1]) != count:
+        raise ValueError(f"the header tells of {told[1]} images, there are {count}")
+
+
+def _is_points(line: str) -> bool:
+    fields = line.split()
+    return len(fields) % 3 == 0 and (not fields or re.fullmatch(r"-?\d+", fields[-1]) is not None)
 
 
 def _cameras_bin(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
@@ -132,22 +168,35 @@ def _cameras_bin(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
         (count,) = _unpack(file, "<Q")
         for _ in range(count):
             number, model, width, height = _unpack(file, "<iiQQ")
-            if model not in MODELS:
-                raise ValueError(f"{path}: camera model {model} is not supported; run `colmap image_undistorter` first")
-            name, parameters = MODELS[model]
-            yield number, _camera(name, width, height, _unpack(file, f"<{parameters}d"))
+            name = MODELS[model] if 0 <= model < len(MODELS) else str(model)
+            yield number, _camera(name, width, height, _unpack(file, f"<{PARAMETERS.get(name, 0)}d"))
 
 
 def _images_bin(path: Path) -> Iterator[ColmapImage]:
+    size = path.stat().st_size
     with path.open("rb") as file:
         (count,) = _unpack(file, "<Q")
         for _ in range(count):
             _, *numbers, camera = _unpack(file, "<i7di")
-            name = b"".join(iter(lambda: file.read(1), b"\0")).decode()
+            name = _name(file)
             (points,) = _unpack(file, "<Q")
-            file.seek(24 * points, 1)  # x, y, point id
+            if POINT_BYTES * points > size - file.tell():
+                raise ValueError(f"cut short in the points of {name}")
+            file.seek(POINT_BYTES * points, 1)
             yield _image(numbers, camera, name)
 
 
-def _unpack(file, layout: str) -> tuple:
-    return struct.unpack(layout, file.read(struct.calcsize(layout)))
+def _name(file: BinaryIO) -> str:
+    name = bytearray()
+    while (byte := file.read(1)) != b"\0":
+        if not byte:
+            raise ValueError("cut short in an image's name")
+        name += byte
+    return name.decode()
+
+
+def _unpack(file: BinaryIO, layout: str) -> tuple:
+    size = struct.calcsize(layout)
+    if len(data := file.read(size)) != size:
+        raise ValueError(f"cut short: {len(data)} bytes of {size} at byte {file.tell()}")
+    return struct.unpack(layout, data)

@@ -6,13 +6,14 @@ on nothing else: not on the number of workers or processes, nor on where a run w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 import os
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from training.batch import Batch
@@ -28,8 +29,7 @@ PERMUTATION, SLOT, STEP = range(3)  # what a stream of random numbers is for
 class PairSettings:
     """batch: pairs a step, of all processes together. sizes: the (height, width) of which each step takes one.
     workers: processes that make pairs, 0 = the calling one. targets_per_clip: each clip gives so many pairs of a batch.
-    neighbours: clips are used in runs of so many that follow each other in the source; 1 shuffles best, a source that
-    makes clips scene by scene is faster with more.
+    distinct: after so many steps the same batches come again, with the same seeds; None = never.
 
     Raises ValueError for settings that make no batch.
     """
@@ -40,14 +40,14 @@ class PairSettings:
     seed: int = 0
     workers: int = 0
     targets_per_clip: int = 4
-    neighbours: int = 1
+    distinct: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not self.sizes or self.workers < 0 or self.seed < 0:
             raise ValueError("a batch has at least one pair and one size, workers and seed are not negative, "
                              f"got {self.batch} pairs, {self.sizes}, {self.workers} workers, seed {self.seed}")
-        if self.neighbours < 1:
-            raise ValueError(f"clips are used in runs of 1 or more, got neighbours {self.neighbours}")
+        if self.distinct is not None and self.distinct < 1:
+            raise ValueError(f"the same batches come again after 1 step or more, got distinct {self.distinct}")
         if not 1 <= self.targets_per_clip <= len(TARGETS):
             raise ValueError(f"a clip has {len(TARGETS)} targets, got targets_per_clip {self.targets_per_clip}")
 
@@ -66,6 +66,7 @@ def plan(clips: int, settings: PairSettings, step: int) -> tuple[tuple[int, int]
 
     The steps go through the clips in a random order, another one in each epoch, and use each clip once an epoch.
     """
+    step = step % settings.distinct if settings.distinct else step
     rng = np.random.default_rng([settings.seed, STEP, step])
     size = settings.sizes[rng.integers(len(settings.sizes))]
     per_clip = settings.targets_per_clip
@@ -74,16 +75,15 @@ def plan(clips: int, settings: PairSettings, step: int) -> tuple[tuple[int, int]
     for slot in range(step * slots, (step + 1) * slots):
         epoch, place = divmod(slot, clips)
         targets = np.random.default_rng([settings.seed, SLOT, slot]).permutation(TARGETS)[:per_clip]
-        clip = int(_order(settings.seed, epoch, clips, settings.neighbours)[place])
+        clip = int(_order(settings.seed, epoch, clips)[place])
         samples += [(clip, int(target)) for target in targets]
     return size, [Sample(*sample, int(seed)) for sample, seed in
                   zip(samples[:settings.batch], rng.integers(0, 2**62, settings.batch), strict=True)]
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, clips: int, neighbours: int) -> np.ndarray:
-    runs = np.random.default_rng([seed, PERMUTATION, epoch]).permutation(-(-clips // neighbours))
-    return np.argsort(runs[np.arange(clips) // neighbours], kind="stable")
+def _order(seed: int, epoch: int, clips: int) -> np.ndarray:
+    return np.random.default_rng([seed, PERMUTATION, epoch]).permutation(clips)
 
 
 def loader(source: ClipSource, settings: PairSettings, first_step: int, last_step: int, rank: int = 0,
@@ -91,14 +91,37 @@ def loader(source: ClipSource, settings: PairSettings, first_step: int, last_ste
     """One batch for each of the steps first_step..last_step - 1: the share of process `rank` of `world`, in order.
 
     The shares of all processes, one after the other, are the batch of a single one. Raises ValueError for an empty
-    source and for a batch that cannot be shared evenly.
+    source and for a batch that cannot be shared evenly; going through it, for a clip that cannot be read.
     """
     if not len(source):
         raise ValueError("there are no clips to train on")
     if settings.batch % world or not 0 <= rank < world:
         raise ValueError(f"{world} processes (this is {rank}) cannot share a batch of {settings.batch} pairs evenly")
-    return DataLoader(_Shares(source, settings, rank, world), batch_size=None, sampler=range(first_step, last_step),
-                      num_workers=settings.workers, collate_fn=_as_it_is, worker_init_fn=_start_worker)
+    return _Batches(DataLoader(
+        _Shares(source, settings, rank, world), batch_size=None, sampler=range(first_step, last_step),
+        num_workers=settings.workers, collate_fn=_as_it_is, worker_init_fn=_start_worker,
+        generator=torch.Generator()))  # its own: nothing is drawn from the global one
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a step has no batch. A worker hands it over: what it raises comes with a traceback for a message."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class _Batches:
+    made: DataLoader
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(_checked, iter(self.made))
+
+
+def _checked(made: Batch | _Failure) -> Batch:
+    if isinstance(made, _Failure):
+        raise ValueError(made.message)
+    return made
 
 
 class _Shares(Dataset):
@@ -108,7 +131,13 @@ class _Shares(Dataset):
         self.source, self.settings, self.rank, self.world = source, settings, rank, world
         self._clip = lru_cache(maxsize=CLIPS_KEPT)(source.__getitem__)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | _Failure:
+        try:
+            return self._batch(step)
+        except (ValueError, OSError) as error:
+            return _Failure(str(error))
+
+    def _batch(self, step: int) -> Batch:
         size, samples = plan(len(self.source), self.settings, step)
         share = self.settings.batch // self.world
         return Batch.collate([
@@ -117,8 +146,8 @@ class _Shares(Dataset):
         ])
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+def _as_it_is(made: Batch | _Failure) -> Batch | _Failure:
+    return made
 
 
 def _start_worker(number: int) -> None:

@@ -14,7 +14,7 @@ from training.data.corruption import Amounts, Corruption, blur, corrupt_frame
 from worldfm_ros.clips import REFERENCE_GROUP, Clip
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import guide
+from worldfm_ros.guide import guide, nearest_drawn
 from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
@@ -26,7 +26,8 @@ def make_pair(clip: Clip, target: int, size: tuple[int, int], corruption: Corrup
     """The pair of a target position (0..15) at size (height, width). The same arguments give the same bytes.
 
     Photographs are cropped to the size's aspect and resized, K with them; the drawing is drawn at that size. Depth,
-    pose and colours of the reference group are those that a robot would have; the target's pose is exact.
+    pose and colours of the reference group are those that a robot would have; the target's pose is exact. What the
+    target shows that is not the scene, say the robot's own hand, is painted over: no network shall learn to paint it.
     """
     rng = np.random.default_rng(seed)
     view = clip.frames[target]
@@ -36,10 +37,13 @@ def make_pair(clip: Clip, target: int, size: tuple[int, int], corruption: Corrup
         drawing = render(clip.anchors().visible(view.T_world_camera, intrinsics), view.T_world_camera, intrinsics, 1)
     else:
         reference, drawing = remember(clip, target, intrinsics, corruption, rng)
-        if rng.random() < corruption.target_blurred:
-            photo = blur(photo, corruption, rng)
-    shown, reference_intrinsics = picture(reference.rgb, reference.intrinsics, size)
     guided = guide(drawing, reference, view.T_world_camera, intrinsics)
+    if view.scene is not None:
+        scene, _ = picture(np.uint8(128) * view.scene, view.intrinsics, size)
+        photo = painted_over(photo, scene == 128, guided)  # its rim, where resampling mixes or overshoots, is not it
+    if rng.random() < corruption.target_blurred:
+        photo = blur(photo, corruption, rng)
+    shown, reference_intrinsics = picture(reference.rgb, reference.intrinsics, size)
     return Pair(photo, drawing.rgb, drawing.coverage, shown, guided, view.T_world_camera, reference.T_world_camera,
                 intrinsics, reference_intrinsics, seed)
 
@@ -49,6 +53,19 @@ def picture(rgb: np.ndarray, intrinsics: Intrinsics, size: tuple[int, int]) -> t
     height, width = size
     rgb, intrinsics = crop_to_aspect(rgb, intrinsics, width, height)
     return resize(rgb, width, height), intrinsics.resized(width, height)
+
+
+def painted_over(photo: np.ndarray, scene: np.ndarray, guided: np.ndarray) -> np.ndarray:
+    """The photograph (H, W, 3) with other colours outside of `scene` (H, W) bool: those of the drawing's surface, and
+    where there is none the nearest colour that is known. The photograph itself if nothing is.
+
+    The warped reference is not asked: of a thing that moves with the camera it shows that thing in the same place.
+    """
+    drawn = guided[..., 6] > 0
+    known = scene | drawn
+    if scene.all() or not known.any():
+        return photo
+    return np.where(scene[..., None], photo, guided[..., :3])[nearest_drawn(known)]
 
 
 def remember(clip: Clip, target: int, intrinsics: Intrinsics, corruption: Corruption,

@@ -7,8 +7,10 @@ a shorter epoch.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+import hashlib
 import json
 from pathlib import Path
+import re
 
 FORMAT = 1
 INDEX, UNFINISHED = "index.json", "unfinished.json"
@@ -24,6 +26,12 @@ class Shard:
     sha256: str
     spans: list[list[int]]
     read: int
+
+    def __post_init__(self) -> None:
+        if Path(self.name).name != self.name or not re.fullmatch("[0-9a-f]{64}", self.sha256) or self.read < 1:
+            raise ValueError(f"shard {self.name!r} has sha256 {self.sha256!r}, read {self.read}")
+        if not self.spans or not all(0 <= start < stop <= self.bytes for start, stop in self.spans):
+            raise ValueError(f"the clips of {self.name} are not within its {self.bytes} bytes")
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,15 @@ class Index:
         return json.dumps({"format": FORMAT, "clips": self.clips, **asdict(self)}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Index:
+    def from_json(cls, text: bytes, where: str) -> Index:
         """Raises ValueError naming `where` for what is no index."""
         try:
             data = json.loads(text)
             shards = [Shard(**shard) for shard in data["shards"]]
             index = cls(data["source"], shards, data["skipped"])
-            if data["format"] != FORMAT or data["clips"] != index.clips:
-                raise ValueError(f"format {data['format']} (expected {FORMAT}), {data['clips']} clips of {index.clips}")
+            if data["format"] != FORMAT or data["clips"] != index.clips or not shards:
+                raise ValueError(f"format {data['format']} (expected {FORMAT}), {data['clips']} clips of {index.clips} "
+                                 f"in {len(shards)} shards")
             return index
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{where} is no index of shards ({error}); build the shards again") from error
@@ -62,4 +71,15 @@ def read_index(folder: str | Path) -> Index:
         raise ValueError(f"{folder} is not finished: run the command that builds it again, it goes on where it stopped")
     if not (folder / INDEX).exists():
         raise ValueError(f"{folder} is no folder of shards: {INDEX} is missing (see python -m training.data build)")
-    return Index.from_json((folder / INDEX).read_text(), str(folder / INDEX))
+    return Index.from_json((folder / INDEX).read_bytes(), str(folder / INDEX))
+
+
+def is_whole(path: Path, shard: Shard) -> bool:
+    """Whether a file has the bytes of a shard."""
+    if not path.exists() or path.stat().st_size != shard.bytes:
+        return False
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest() == shard.sha256

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 import hashlib
 import io
-import os
 from pathlib import Path
 import tarfile
 
 from training.data.checks import problem
-from training.data.shard_index import INDEX, UNFINISHED, Index, Shard
+from training.data.shard_index import INDEX, UNFINISHED, Index, Shard, is_whole
 from training.data.sources import ClipSource
 from training.data.stored_clip import encode
+from worldfm_ros.files import write_whole
+
+SHARD = "shard-"
 
 
 def write_shards(clips: ClipSource, folder: str | Path, clips_per_shard: int = 32, source: dict | None = None,
@@ -21,17 +23,20 @@ def write_shards(clips: ClipSource, folder: str | Path, clips_per_shard: int = 3
     """Write the good clips of a source; those with a problem are left out and counted. `track`: a progress bar.
 
     A build that was stopped goes on behind its last whole shard, if `source` (what tells one source from another,
-    JSON-ready) is the same. Raises ValueError when it is not, and when no clip is good; OSError when the disk is full:
-    whole shards are kept.
+    JSON-ready) is the same. Raises ValueError when it is not, when a shard that is there is damaged, for a folder of
+    other things, and when no clip is good; OSError when the disk is full: whole shards are kept.
     """
+    if clips_per_shard < 1:
+        raise ValueError(f"a shard holds 1 clip or more, got clips_per_shard {clips_per_shard}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     index = _begun(folder, {**(source or {}), "clips": len(clips), "clips_per_shard": clips_per_shard})
     if (folder / INDEX).exists():
+        (folder / UNFINISHED).unlink(missing_ok=True)
         return index
     skipped, waiting = Counter(index.skipped), []
     for number in track(range(index.shards[-1].read if index.shards else 0, len(clips))):
-        reason, files = _encoded(clips, number)
+        reason, files = _encoded(clips, number, skipped)
         if reason:
             skipped[reason] += 1
             continue
@@ -52,20 +57,28 @@ def _begun(folder: Path, source: dict) -> Index:
     """What is there already of a build from this source."""
     for name in (INDEX, UNFINISHED):
         if (folder / name).exists():
-            index = Index.from_json((folder / name).read_text(), str(folder / name))
+            index = Index.from_json((folder / name).read_bytes(), str(folder / name))
             if index.source != source:
                 raise ValueError(f"{folder} holds clips of another build: {index.source}, not {source}; "
                                  "remove it or name another folder")
+            for shard in index.shards:
+                if not is_whole(folder / shard.name, shard):
+                    raise ValueError(f"{folder / shard.name} is damaged or missing; remove {folder} and build again")
             return index
+    others = [entry.name for entry in folder.iterdir() if not entry.name.startswith((SHARD, "."))]
+    if others:
+        raise ValueError(f"{folder} is no folder of shards, it holds {others[0]}; name a new folder")
     return Index(source)
 
 
-def _encoded(clips: ClipSource, number: int) -> tuple[str | None, dict[str, bytes]]:
-    """The reason to leave a clip out, or its files."""
+def _encoded(clips: ClipSource, number: int, known: Iterable[str]) -> tuple[str | None, dict[str, bytes]]:
+    """The reason to leave a clip out, or its files. All clips that cannot be read have one reason, with the first's
+    message: each names another file."""
     try:
         clip = clips[number]
     except (ValueError, FileNotFoundError) as error:
-        return str(error), {}
+        kind = "a file is missing" if isinstance(error, FileNotFoundError) else "a frame cannot be used"
+        return next((reason for reason in known if reason.startswith(kind)), f"{kind}, first: {error}"), {}
     reason = problem(clip)
     return (reason, {}) if reason else (None, encode(clip))
 
@@ -73,7 +86,7 @@ def _encoded(clips: ClipSource, number: int) -> tuple[str | None, dict[str, byte
 def _with_shard(index: Index, samples: list[dict[str, bytes]], read: int, skipped: Counter, folder: Path) -> Index:
     """The index with one more shard, which is written."""
     data, spans = _tar(samples, index.clips)
-    shard = Shard(f"shard-{len(index.shards):06d}.tar", len(data), hashlib.sha256(data).hexdigest(), spans, read)
+    shard = Shard(f"{SHARD}{len(index.shards):06d}.tar", len(data), hashlib.sha256(data).hexdigest(), spans, read)
     index = Index(index.source, [*index.shards, shard], dict(skipped))
     _write(folder / shard.name, data)
     _write(folder / UNFINISHED, index.to_json().encode())
@@ -95,15 +108,8 @@ def _tar(samples: list[dict[str, bytes]], first: int) -> tuple[bytes, list[list[
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{os.strerror(error.errno)} while writing {path.name}; whole shards are kept: make "
-                                   "room and run the command again, it goes on there", str(path)) from error
+        raise OSError(error.errno, f"{error.strerror} while writing {path.name}; whole shards are kept: make room and "
+                                   "run the command again, it goes on there", str(path)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 import hashlib
 import io
 from itertools import accumulate
@@ -14,10 +15,11 @@ import tarfile
 
 from webdataset.gopen import gopen
 
-from training.data.shard_index import INDEX, Index, Shard, read_index
+from training.data.shard_index import INDEX, Index, Shard, is_whole, read_index
 from training.data.shard_writer import write_shards
 from training.data.stored_clip import decode
 from worldfm_ros.clips import Clip
+from worldfm_ros.files import write_whole
 
 __all__ = ["ShardedClips", "write_shards"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "worldfm_ros" / "shards"
@@ -27,7 +29,8 @@ class ShardedClips(Sequence[Clip]):
     """The clips of one or more folders of shards, local or at a URL that webdataset opens (http, s3, gs, ...).
 
     A remote shard is copied to `cache` when one of its clips is first asked for. Raises ValueError for a folder that is
-    not finished, and for a shard that is missing or not as its index says.
+    not finished, and for a shard that is missing or not as its index says; its bytes are compared with their checksum
+    when a process first reads one of its clips.
     """
 
     def __init__(self, folders: str | Path | Sequence[str | Path], cache: str | Path = CACHE) -> None:
@@ -44,10 +47,15 @@ class ShardedClips(Sequence[Clip]):
         shard = self._shards[place]
         return shard.read(number - self._ends[place] + len(shard.facts.spans))
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells these clips from others: a sha256 (hexadecimal) over the checksums of the shards, in order."""
+        return hashlib.sha256("\n".join(shard.facts.sha256 for shard in self._shards).encode()).hexdigest()
+
     def verify(self, track=iter) -> None:
         """Read every shard whole. Raises ValueError for one whose bytes are not those that were written."""
         for shard in track(self._shards):
-            check_bytes(shard.local().read_bytes(), shard.facts, str(shard.path))
+            shard.find()
 
 
 @dataclass(frozen=True)
@@ -55,22 +63,29 @@ class LocalShard:
     path: Path
     facts: Shard
 
-    def local(self) -> Path:
-        """The file."""
+    def find(self) -> Path:
+        """The file. Raises ValueError unless it has the bytes that were written."""
+        if not is_whole(self.path, self.facts):
+            raise ValueError(f"{self.path} is damaged: its bytes are not those that were written; "
+                             "build or copy it again")
         return self.path
+
+    @cached_property
+    def _found(self) -> Path:
+        return self.find()
 
     def read(self, clip: int) -> Clip:
         """The clip at a position in the shard."""
         start, stop = self.facts.spans[clip]
-        with self.local().open("rb") as file:
+        with self._found.open("rb") as file:
             file.seek(start)
             data = file.read(stop - start)
         where = f"{self.path} clip {clip}"
         try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
                 files = {member.name.split(".", 1)[1]: tar.extractfile(member).read() for member in tar}
         except (tarfile.TarError, IndexError) as error:
-            raise ValueError(f"{where} cannot be read ({error}); build or copy the shard again") from error
+            raise ValueError(f"{where} cannot be read ({error}); its index is wrong, build both again") from error
         return decode(files, where)
 
 
@@ -80,29 +95,21 @@ class RemoteShard(LocalShard):
 
     url: str
 
-    def local(self) -> Path:
-        """The copy, made when it is not there yet; several processes may do so at once."""
-        if not self.path.exists():
-            data = _download(self.url)
-            check_bytes(data, self.facts, self.url)
+    def find(self) -> Path:
+        """The copy, made when it is not there yet or damaged; several processes may do so at once."""
+        if not is_whole(self.path, self.facts):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-            temporary.write_bytes(data)
-            temporary.replace(self.path)
+            write_whole(self.path, _download(self.url))
+            if not is_whole(self.path, self.facts):
+                self.path.unlink(missing_ok=True)
+                raise ValueError(f"{self.url} is damaged: its bytes are not those that were written; copy it again")
         return self.path
-
-
-def check_bytes(data: bytes, facts: Shard, where: str) -> None:
-    """Raise ValueError unless these are the bytes of a shard."""
-    if len(data) != facts.bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
-        raise ValueError(f"{where} is damaged: {len(data)} bytes of {facts.bytes}, or others than were written; "
-                         "build or copy it again")
 
 
 def _open(folder: str | Path, cache: Path) -> list[LocalShard]:
     if "://" in str(folder):
         url = str(folder).rstrip("/")
-        index = Index.from_json(_download(f"{url}/{INDEX}").decode(), f"{url}/{INDEX}")
+        index = Index.from_json(_download(f"{url}/{INDEX}"), f"{url}/{INDEX}")
         return [RemoteShard(cache / facts.sha256[:16] / facts.name, facts, f"{url}/{facts.name}")
                 for facts in index.shards]
     shards = [LocalShard(Path(folder) / facts.name, facts) for facts in read_index(folder).shards]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+import hashlib
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -25,6 +26,24 @@ class ClipSource(Protocol):
     def __getitem__(self, number: int) -> Clip: ...
 
 
+class KnownClips(ClipSource, Protocol):
+    """Clips that a run recognises when it goes on: with other clips they have another fingerprint."""
+
+    fingerprint: str
+
+
+class Frames(Protocol):
+    """Posed frames by position, read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> RgbdFrame: ...
+
+    def files(self) -> list[Path]:
+        """The files that frames are made of."""
+        ...
+
+
 class FrameClips(Sequence[Clip]):
     """The clips of a sequence of frames: 16 frames that are `stride` apart, from every start below the stride, so that
     each frame belongs to one clip but for a rest at the end.
@@ -33,7 +52,7 @@ class FrameClips(Sequence[Clip]):
     Raises ValueError for a sequence without a single clip.
     """
 
-    def __init__(self, frames: Sequence[RgbdFrame], name: str, stride: int = 1,
+    def __init__(self, frames: Frames, name: str, stride: int = 1,
                  skipped: Mapping[str, int] = EMPTY) -> None:
         if stride < 1:
             raise ValueError(f"{name}: the stride between a clip's frames is 1 or more, got {stride}")
@@ -42,9 +61,19 @@ class FrameClips(Sequence[Clip]):
                         for start in range(0, len(frames) - phase - (LENGTH - 1) * stride, LENGTH * stride)]
         if not self._starts:
             raise ValueError(f"{name}: a clip is {LENGTH} frames that are {stride} apart, and needs "
-                             f"{(LENGTH - 1) * stride + 1} frames; there are {len(frames)}")
+                             f"{(LENGTH - 1) * stride + 1} frames; there are {len(frames)}"
+                             + "".join(f", {count} left out: {reason}" for reason, count in skipped.items()))
         rest = len(frames) - LENGTH * len(self._starts)
         self.skipped = Counter(skipped) + Counter({"fewer than a clip at the end of a sequence": rest})
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the files that the clips are made of from others, by name, size and time: a sha256 (hexadecimal)."""
+        digest = hashlib.sha256()
+        for path in self.frames.files():
+            facts = path.stat() if path.exists() else None
+            digest.update(f"{path.name} {facts and (facts.st_size, facts.st_mtime_ns)}\n".encode())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -96,14 +125,14 @@ def bag_clips(bag: str | Path, stride: int = 1, topics: Topics | None = None) ->
     return FrameClips(frames, Path(bag).resolve().stem, stride, frames.skipped)
 
 
-def open_source(path: str | Path, stride: int = 1) -> FrameClips:
+def open_source(path: str | Path, stride: int = 1, topics: Topics | None = None) -> FrameClips:
     """The clips of whatever is at a path: an RGB-D folder, a transforms.json, a COLMAP project (sparse/, images/ and
-    stereo/depth_maps/ or depth/) or a bag. Raises ValueError for anything else."""
+    stereo/depth_maps/ or depth/) or a bag, which `topics` are for. Raises ValueError for anything else."""
     path = Path(path)
     if path.suffix == ".json" or (path / "transforms.json").exists():
         return transforms_clips(path, stride)
     if path.suffix in (".mcap", ".db3", ".bag") or (path / "metadata.yaml").exists():
-        return bag_clips(path, stride)
+        return bag_clips(path, stride, topics)
     if (path / "sparse").is_dir():
         model = path / "sparse" / "0" if (path / "sparse" / "0").is_dir() else path / "sparse"
         depth = path / "depth" if (path / "depth").is_dir() else path / "stereo" / "depth_maps"

@@ -13,69 +13,109 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from training.data.images import check_sizes, read_depth, read_rgb, undistorted
+from training.data.images import check_sizes, read_depth
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.rgbd_folder import RgbdFrame, read_rgb, rectified
 
 MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
+OTHER_DISTORTION = ("k4", "k5", "k6")
 OPENGL_OPTICAL = np.diag([1.0, -1.0, -1.0])
 RIGID_TOLERANCE = 1e-3
 
 
 class TransformsFrames(Sequence[RgbdFrame]):
-    """The frames of a transforms.json in order of their file's name; depth is uint16 times `depth_unit` metres.
+    """The frames of a transforms.json in order of their file's name; depth is uint16 millimetres.
 
     Raises ValueError or FileNotFoundError naming what is wrong.
     """
 
-    def __init__(self, path: str | Path, depth_unit: float = 0.001) -> None:
+    def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self.path = path / "transforms.json" if path.is_dir() else path
-        self.depth_unit = depth_unit
         try:
-            self.facts = json.loads(self.path.read_text())
-            self.frames = sorted(self.facts["frames"], key=lambda frame: frame["file_path"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} is no transforms.json: {error!r}") from error
-        without = [frame["file_path"] for frame in self.frames if "depth_file_path" not in frame]
+            shared = json.loads(self.path.read_bytes())
+            frames = sorted(({**shared, **frame} for frame in shared["frames"]), key=lambda frame: frame["file_path"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.path} is no transforms.json: {type(error).__name__} {error}") from None
+        without = [frame["file_path"] for frame in frames if not isinstance(frame.get("depth_file_path"), str)]
         if without:
-            raise ValueError(f"{self.path}: {len(without)} of {len(self.frames)} frames have no depth_file_path, first "
+            raise ValueError(f"{self.path}: {len(without)} of {len(frames)} frames have no depth_file_path, first "
                              f"{without[0]}; clips need depth: export it with the data, or estimate it first")
-        model = self.facts.get("camera_model", "OPENCV")
-        if model not in MODELS:
-            raise ValueError(f"{self.path}: camera_model {model!r} is none of {MODELS}; undistort the pictures first")
+        self.frames = [(frame, self._pose(frame)) for frame in frames]
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, position: int) -> RgbdFrame:
-        frame = self.frames[position]
-        where = f"{self.path}: {frame['file_path']}"
-        rgb = read_rgb(self.path.parent / frame["file_path"])
-        depth = read_depth(self.path.parent / frame["depth_file_path"], self.depth_unit)
-        facts = {**self.facts, **frame}
-        intrinsics = camera(facts, rgb.shape[1], rgb.shape[0], where)
+        facts, T_world_camera = self.frames[position]
+        rgb, depth = read_rgb(self._beside(facts["file_path"])), read_depth(self._beside(facts["depth_file_path"]))
+        where = self._where(facts)
+        try:
+            intrinsics = camera(facts, rgb.shape[1], rgb.shape[0])
+            distortion = np.array([_number(facts, key, 0) for key in DISTORTION])
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         check_sizes(rgb, depth, intrinsics, where)
-        rgb, depth = undistorted(rgb, depth, intrinsics, np.array([facts.get(k, 0.0) for k in DISTORTION], float))
-        return RgbdFrame(position, rgb, depth, intrinsics, pose(frame["transform_matrix"], where))
+        return rectified(RgbdFrame(position, rgb, depth, intrinsics, T_world_camera), distortion)
+
+    def files(self) -> list[Path]:
+        """The files that frames are made of."""
+        return [self.path, *(self._beside(facts[key]) for facts, _ in self.frames
+                             for key in ("file_path", "depth_file_path"))]
+
+    def _pose(self, facts: Mapping) -> Pose:
+        """Raises ValueError as well for a camera that is no pinhole."""
+        try:
+            check_model(facts)
+            return pose(facts.get("transform_matrix"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self._where(facts)}: {error}") from None
+
+    def _beside(self, name: str) -> Path:
+        return self.path.parent / name
+
+    def _where(self, facts: Mapping) -> str:
+        return f"{self.path}: {facts['file_path']}"
 
 
-def camera(facts: Mapping, width: int, height: int, where: str) -> Intrinsics:
-    """The camera of a frame's facts, for a picture of this size."""
+def check_model(facts: Mapping) -> None:
+    """Raise ValueError unless a frame's camera is a pinhole with OpenCV's five coefficients."""
+    model = facts.get("camera_model", "OPENCV")
+    if model not in MODELS or facts.get("is_fisheye"):
+        fisheye = ", a fisheye," if facts.get("is_fisheye") else ""
+        raise ValueError(f"camera_model {model!r}{fisheye} is none of {MODELS}; undistort the pictures first")
+    if any(_number(facts, key, 0) for key in OTHER_DISTORTION):
+        raise ValueError(f"distortion is {', '.join(DISTORTION)}, got {', '.join(OTHER_DISTORTION)} as well; "
+                         "undistort the pictures first")
+
+
+def camera(facts: Mapping, width: int, height: int) -> Intrinsics:
+    """The camera of a frame's facts, for a picture of this size. Raises ValueError."""
     if "fl_x" in facts:
-        fx = facts["fl_x"]
+        fx = _number(facts, "fl_x")
     elif "camera_angle_x" in facts:
-        fx = width / (2 * math.tan(facts["camera_angle_x"] / 2))
+        fx = Intrinsics.from_hfov(width, height, _number(facts, "camera_angle_x")).fx
     else:
-        raise ValueError(f"{where}: there is neither fl_x nor camera_angle_x")
-    cx, cy = facts.get("cx", width / 2), facts.get("cy", height / 2)
-    return Intrinsics(facts.get("w", width), facts.get("h", height), fx, facts.get("fl_y", fx), cx - 0.5, cy - 0.5)
+        raise ValueError("there is neither fl_x nor camera_angle_x")
+    cx, cy = _number(facts, "cx", width / 2), _number(facts, "cy", height / 2)
+    width, height = _number(facts, "w", width), _number(facts, "h", height)
+    if (width, height) != (round(width), round(height)):
+        raise ValueError(f"w and h are whole numbers of pixels, got {width} and {height}")
+    return Intrinsics(round(width), round(height), fx, _number(facts, "fl_y", fx), cx - 0.5, cy - 0.5)
 
 
-def pose(matrix, where: str) -> Pose:
-    """T_world_camera, optical axes, from a 4x4 camera-to-world matrix with OpenGL's."""
+def pose(matrix) -> Pose:
+    """T_world_camera, optical axes, from a 4x4 camera-to-world matrix with OpenGL's. Raises ValueError or TypeError."""
     T = np.array(matrix, np.float64)
-    if T.shape != (4, 4) or not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=RIGID_TOLERANCE):
-        raise ValueError(f"{where}: transform_matrix is a 4x4 rigid camera-to-world matrix, got {matrix}")
+    rigid = T.shape == (4, 4) and np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=RIGID_TOLERANCE)
+    if not rigid or np.linalg.det(T[:3, :3]) < 0 or not np.allclose(T[3], [0, 0, 0, 1]):
+        raise ValueError(f"transform_matrix is a 4x4 rigid camera-to-world matrix, got {matrix}")
     return Pose(Rotation.from_matrix(T[:3, :3] @ OPENGL_OPTICAL), T[:3, 3])
+
+
+def _number(facts: Mapping, key: str, default: float | None = None) -> float:
+    value = facts.get(key, default)
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{key} is a finite number, got {value!r}")
+    return float(value)

@@ -95,6 +95,8 @@ def film(family: tyro.conf.Positional[str], *, out: Path, seed: int = 0, clips: 
         clips: how many.
         hfov: degrees.
     """
+    if clips < 1:
+        raise ValueError(f"clips is 1 or more, got {clips}")
     settings = ClipSettings(hfov=(math.radians(hfov), math.radians(hfov)))
     frames = (replace(frame, index=LENGTH * take + frame.index)
               for take in range(clips) for frame in synthetic_clip(family, seed, settings, take).frames)

@@ -72,11 +72,6 @@ class GuidedAutoencoder(ModelMixin, ConfigMixin):
         guess, warped = guide[:, :3], guide[:, 3:6]
         return Decoded(guess + choice.sigmoid() * (warped - guess) + delta)
 
-    def forward(self, rgb: Tensor, guide: Tensor | None = None, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The decoded picture and its latents; `noise` (B, C, H / 8, W / 8) is added to them on the way."""
-        latents = self.encode(rgb).latents
-        return self.decode(latents if noise is None else latents + noise, guide).sample, latents
-
 
 class Pyramid(nn.Module):
     """Pictures (B, c, H, W) to features at 1/2, 1/4 and 1/8; as a module it gives the last."""

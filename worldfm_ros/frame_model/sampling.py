@@ -2,7 +2,8 @@
 
 x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e, with a_t the running product of 1 - beta. `denoise` gets the noisy latent
 (B, C, h, w) and the timestep as a Python number, which stays exact: a bfloat16 tensor would turn 999 into 1000. It
-returns v (`v_prediction`) or e (`epsilon`). Mixing is done in float32, whatever dtype `denoise` works in.
+returns v = sqrt(a_t) e - sqrt(1 - a_t) x_0 (`v_prediction`) or e (`epsilon`). Mixing is done in float32, whatever dtype
+`denoise` works in.
 """
 
 from __future__ import annotations
@@ -41,12 +42,6 @@ def add_noise(x0: Tensor, noise: Tensor, t: int) -> Tensor:
     """x_t (float32) of clean latents and unit Gaussian noise of the same shape."""
     signal, sigma = signal_and_noise(t)
     return signal * x0.float() + sigma * noise.float()
-
-
-def velocity(x0: Tensor, noise: Tensor, t: int) -> Tensor:
-    """v (float32), what a v-predicting network is trained to answer: sqrt(a_t) e - sqrt(1 - a_t) x_0."""
-    signal, sigma = signal_and_noise(t)
-    return signal * noise.float() - sigma * x0.float()
 
 
 def to_x0(x: Tensor, prediction: Tensor, t: int, prediction_type: str = "v_prediction") -> Tensor:
