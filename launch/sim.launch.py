@@ -9,14 +9,14 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from worldfm_ros.nodes.arguments import SimulationArguments, arguments_from_text
+from worldfm_ros.nodes.arguments import SimulationArguments, arguments_from_text, as_text
 from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the simulation's arguments and start its nodes."""
     declarations = [
-        DeclareLaunchArgument(f.name, default_value=str(f.default), description=f.metadata["text"])
+        DeclareLaunchArgument(f.name, default_value=as_text(f.default), description=f.metadata["text"])
         for f in fields(SimulationArguments)
     ]
     profiles = [SetEnvironmentVariable(name, value) for name, value in fast_dds_profiles(os.environ).items()]

@@ -17,7 +17,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.typesys import Stores, get_typestore
 
-from worldfm_ros.bag import BALLAST, DISK_ERRORS, BagWriter, recover
+from worldfm_ros.bag import BALLAST, DISK_ERRORS, BagWriter
+from worldfm_ros.bag_recovery import recover
 
 STORAGES = ["mcap", "sqlite3"]
 DOCTOR = Path(sys.executable).with_name("rosbag-doctor")
@@ -213,12 +214,16 @@ def test_killed_writer_leaves_a_bag(tmp_path, storage):
     path = tmp_path / "bag"
     result = subprocess.run([sys.executable, "-c", script, Path(__file__).parent, path, storage])
     assert result.returncode == -signal.SIGKILL
-    numbers = numbers_in(path)
+    numbers, before = numbers_in(path), files_of(path)
     assert numbers == list(range(60))
     assert recover(path, tmp_path / "recovered") == {"/image": 60}
     assert numbers_in(tmp_path / "recovered") == numbers and message_count(tmp_path / "recovered") == 60
-    assert not (path / BALLAST).exists()
+    assert files_of(path) == before
     check_with_doctor(tmp_path / "recovered")
+
+
+def files_of(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -230,8 +235,63 @@ def test_recover_keeps_every_whole_record_of_a_torn_file(tmp_path, seed):
         torn = shutil.copytree(tmp_path / "bag", tmp_path / "torn")
     file = next(torn.glob("*.mcap"))
     os.truncate(file, np.random.default_rng(seed).integers(1_200_000, file.stat().st_size))
+    before = files_of(torn)
     count = recover(torn, tmp_path / "recovered").total()
     assert 0 < count < 40 and numbers_in(tmp_path / "recovered") == list(range(count))
+    assert files_of(torn) == before
+    check_with_doctor(tmp_path / "recovered")
+
+
+def test_recover_forgets_a_half_written_commit(tmp_path):
+    """A journal beside the database says what the pages held before the commit; the source keeps both."""
+    with BagWriter(tmp_path / "bag", "sqlite3") as bag:
+        images = bag.add_topic("/image", "sensor_msgs/msg/Image")
+        write_images(bag, images, range(20))
+        bag.flush()
+        bag.storage.conn.execute("PRAGMA cache_spill=ON")  # lets sqlite write pages, and their journal, before a commit
+        bag.storage.conn.execute("PRAGMA cache_size=2")
+        write_images(bag, images, range(20, 30))
+        torn = shutil.copytree(tmp_path / "bag", tmp_path / "torn")
+    before = files_of(torn)
+    assert "bag.db3-journal" in before
+    assert recover(torn, tmp_path / "recovered") == {"/image": 20}
+    assert numbers_in(tmp_path / "recovered") == list(range(20)) and files_of(torn) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"bag", "torn", "recovered"}
+
+
+def test_recover_leaves_the_source_alone_when_the_target_exists(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        write_images(bag, bag.add_topic("/image", "sensor_msgs/msg/Image"), range(5))
+    os.truncate(tmp_path / "bag" / "bag.mcap", 300_000)
+    before = files_of(tmp_path / "bag")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileExistsError, match="there exists and is never overwritten"):
+        recover(tmp_path / "bag", tmp_path / "there")
+    assert files_of(tmp_path / "bag") == before
+
+
+@pytest.mark.parametrize("content", ["", "rosbag2_bagfile_information: {}", "{"])
+def test_recover_says_what_is_wrong_with_metadata(tmp_path, content):
+    with BagWriter(tmp_path / "bag") as bag:
+        write_images(bag, bag.add_topic("/image", "sensor_msgs/msg/Image"), range(5))
+    (tmp_path / "bag" / "metadata.yaml").write_text(content)
+    with pytest.raises(ValueError, match="bag is damaged: .*etadata.*; nothing is recovered$"):
+        recover(tmp_path / "bag", tmp_path / "out")
+
+
+def test_recover_keeps_what_lies_before_garbage(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        write_images(bag, bag.add_topic("/image", "sensor_msgs/msg/Image"), range(80))
+    file = tmp_path / "bag" / "bag.mcap"
+    with file.open("rb") as stream:
+        chunks = make_reader(stream).get_summary().chunk_indexes
+    with file.open("r+b") as stream:
+        stream.seek(chunks[-1].chunk_start_offset + 9 + 24)  # the chunk's checksum
+        stream.write(b"\1\2\3\4")
+    with pytest.raises(ValueError, match="is damaged: .*; what could be read before is in .*out$"):
+        recover(tmp_path / "bag", tmp_path / "out")
+    numbers = numbers_in(tmp_path / "out")
+    assert len(numbers) > 10 and numbers == list(range(len(numbers)))
 
 
 def test_recover_refuses_what_is_no_bag(tmp_path):

@@ -17,6 +17,8 @@ from geometry_msgs.msg import TransformStamped  # noqa: E402
 from mcap.reader import make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
 from rosbags.interfaces import QosDurability, QosReliability  # noqa: E402
@@ -26,7 +28,7 @@ from test_bag import check_with_doctor, small_disk  # noqa: E402, F401
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from worldfm_ros.bag import BagWriter  # noqa: E402
-from worldfm_ros.nodes.bag_recorder import Recording, Topic  # noqa: E402
+from worldfm_ros.nodes.bag_recorder import BagRecorder, Recording, Topic  # noqa: E402
 
 PATIENCE = 30.0  # seconds for anything that must happen at all
 IMAGE = Topic("/camera/image_raw", "sensor_msgs/msg/Image")
@@ -249,6 +251,34 @@ def test_stamps_in_the_bag_never_go_back(tmp_path):
     record.close()
     with AnyReader([tmp_path / "bag"]) as reader:
         assert [stamp for _, stamp, _ in reader.messages()] == [5, 9, 9, 10]
+
+
+def test_a_clock_that_goes_back_is_reported_once_a_time(node, tmp_path, capfd):
+    recorder = new_recorder(tmp_path / "bag")
+    recorder._recording.add_topic(IMAGE, [])
+    for stamp in (100, 101, 5, 6, 102, 7):
+        recorder._check_time(stamp * 10**9)
+        recorder._recording.put(IMAGE.name, stamp * 10**9, b"\0" * 8)
+    log = capfd.readouterr().err
+    assert log.count("time went back") == 2
+    assert "time went back from 101.000000000 to 5.000000000; a bag's times never do: until the clock has passed" in log
+    recorder._recording.close()
+    recorder.destroy_node()
+
+
+def test_a_recording_of_nothing_is_a_failure(node, tmp_path, capfd):
+    recorder = new_recorder(tmp_path / "bag")
+    executor = SingleThreadedExecutor()
+    executor.add_node(recorder)
+    recorder.close()
+    assert recorder.exit_code == 2
+    assert "nothing was recorded: is anybody publishing" in capfd.readouterr().err
+    recorder.destroy_node()
+
+
+def new_recorder(bag):
+    return BagRecorder(parameter_overrides=[
+        Parameter("bag", value=str(bag)), Parameter("topics", value=["/nobody sensor_msgs/msg/Image"])])
 
 
 def test_stopping_drops_what_a_stuck_disk_does_not_take_and_counts_it(tmp_path):

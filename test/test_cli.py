@@ -1,14 +1,19 @@
 """The `worldfm` command: what it lists, what it says when it is not understood, and its JSON."""
 
 import json
+from pathlib import Path
+import signal
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from scenes import room_frames, room_world, write_rgbd_folder
 
 from worldfm_ros.cli.main import COMMANDS
 from worldfm_ros.world.storage import read_world, write_world
+
+ROOT = Path(__file__).parents[1]
 
 
 def worldfm(*words):
@@ -47,6 +52,35 @@ def test_errors_are_one_line(words, message):
     result = worldfm(*words)
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_version_is_that_of_the_package():
+    result = worldfm("--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"worldfm_ros {ElementTree.parse(ROOT / 'package.xml').findtext('version')}\n"
+
+
+SLOW = """
+import sys, time
+from worldfm_ros.cli import main
+
+def slow() -> None:
+    "A command that takes long."
+    print("works", flush=True)
+    time.sleep(600)
+
+main._load = lambda name: slow
+sys.argv = ["worldfm", "render"]
+sys.exit(main.main())
+"""
+
+
+def test_ctrl_c_is_no_traceback():
+    process = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "stopped\n")
 
 
 def test_a_scan_is_built_and_described(tmp_path):

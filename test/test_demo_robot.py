@@ -25,8 +25,10 @@ from tf2_msgs.msg import TFMessage
 
 from worldfm_ros.drive import FreeSpace
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
+from worldfm_ros.nodes import demo_robot
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, pose_from_transform, stamp_to_ns
 from worldfm_ros.nodes.demo_robot import DemoRobot
+from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import tick_period
 from worldfm_ros.rgbd_folder import write_poses
 from worldfm_ros.world.anchors import AnchorMap
@@ -46,6 +48,11 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("robot") / "world"
     write_world(make_world(), folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_other_robots(monkeypatch):
+    monkeypatch.setattr(demo_robot, "DISCOVERY", 0.0)
 
 
 class Bench(Node):
@@ -102,6 +109,13 @@ class Bench(Node):
 
 def make_robot(**parameters):
     return DemoRobot(parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()])
+
+
+def test_it_moves_in_the_frame_that_it_is_told(ros, world):
+    bench = ros.spin(Bench())
+    ros.spin(make_robot(world=world, map_frame="site"))
+    ros.wait_for(lambda: bench.static, "the mounts")
+    assert [parent for parent, child in bench.mounts if child == "odom"] == ["site"]
 
 
 def difference(a, b):
@@ -255,6 +269,46 @@ def test_simulated_time(ros, world):
     assert bench.stamps[0] >= 100 * SECOND
     travelled = sum(difference(a, b)[0] for a, b in pairwise(bench.bases))
     assert 2.0 < travelled < 10.0
+
+
+def test_it_waits_for_listeners_in_real_time(ros, world, capfd):
+    """A simulated minute may be over at once; then the listeners have had no time to come."""
+    bench = ros.spin(Bench())
+    robot = ros.spin(make_robot(world=world, tf_rate=10.0, use_sim_time=True, wait_for=["second"]))
+    ros.wait_for(bench.clock.get_subscription_count, "discovery")
+    first = now = 1_795_436_771 * SECOND
+
+    def advance():
+        nonlocal now
+        now += 5 * SECOND
+        ros.wait_for(lambda: bench.clock.publish(Clock(clock=ns_to_stamp(now)))
+                     or robot.get_clock().now().nanoseconds == now, "the clock")
+
+    while now < first + 70 * SECOND:
+        advance()
+    ros.wait_for(lambda: bench.tf and bench.stamps[-1] >= first + 65 * SECOND, "a minute of TF")
+    assert robot._start is None
+    second = ros.spin(rclpy.create_node("second"))
+    second.create_subscription(TFMessage, "/tf", lambda _: None, 100)
+    ros.wait_for(lambda: advance() or robot._start, "the start")
+    text, log = f"motion starts at {seconds(robot._start)}", []
+    ros.wait_for(lambda: log.append(capfd.readouterr().err) or text in "".join(log), "the exact stamp in the log")
+
+
+def test_without_a_clock_it_says_why_it_stands_still(ros, world, capfd):  # nobody of this test publishes /clock
+    ros.spin(make_robot(world=world, use_sim_time=True))._check_clock()
+    assert "use_sim_time is set and nobody publishes /clock" in capfd.readouterr().err
+
+
+def test_a_second_robot_is_refused(ros, world, monkeypatch):
+    bench = ros.spin(Bench())
+    ros.spin(make_robot(world=world))
+    ros.wait_for(lambda: bench.tf and bench.static, "the first robot")
+    monkeypatch.setattr(demo_robot, "DISCOVERY", 60.0)
+    with pytest.raises(ValueError, match=r"another demo_robot publishes /tf in ROS domain \d+; .* ROS_DOMAIN_ID"):
+        make_robot(world=world)
+    ros.wait_for(lambda: bench.count_publishers("/tf") == 1, "the end of the second robot")
+    assert len(bench.static) == 1, "which has published nothing"
 
 
 def moving_stamps(bench):

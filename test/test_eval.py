@@ -1,6 +1,8 @@
 """`worldfm eval` and `worldfm render`: the protocols, what they keep apart, and the files that they write."""
 
+from collections import Counter
 import json
+import pickle
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import pytest
 from scenes import CAMERA, room_poses, room_world, see_room, write_rgbd_folder
 from tiny_models import tiny_settings, tiny_taesd, tiny_transformer
 
+from worldfm_ros import evaluation
 from worldfm_ros.anchor_fill import AnchorFill
 from worldfm_ros.cli.main import main
 from worldfm_ros.clips import REFERENCE_GROUP, TARGETS
@@ -18,9 +21,9 @@ from worldfm_ros.degradation import Degradation
 from worldfm_ros.evaluation import average, evaluate, paint
 from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.generator import load_generator, load_model
-from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.held_out import ClipViews, Photographs, WorldViews, hold_out, spread, targets
-from worldfm_ros.rgbd_folder import RgbdFolder, write_camera, write_poses
+from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame, write_camera, write_poses
 from worldfm_ros.scoring import IDENTICAL
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import write_world
@@ -201,6 +204,16 @@ def test_a_perfect_model_has_perfect_figures(scan):
     assert figures["baseline"]["all"]["psnr"] < 60
 
 
+def test_a_revisit_costs_one_picture_of_the_model(scan, monkeypatch):
+    """No baseline, no features: the figure looks at the model's picture alone."""
+    views, calls = ClipViews(photographs(scan), Degradation(), 1), Counter()
+    for name in ("inpaint", "find_features"):
+        function = getattr(evaluation, name)
+        monkeypatch.setattr(evaluation, name, lambda *given, f=function, n=name: calls.update([n]) or f(*given))
+    evaluate(views, Cheat(views))
+    assert calls == {"inpaint": 12, "find_features": 36}
+
+
 def test_flicker_shows_in_jitter_and_in_revisits(scan):
     views = ClipViews(photographs(scan), Degradation())
     model = evaluate(views, Flicker(views)).figures["model"]
@@ -209,9 +222,9 @@ def test_flicker_shows_in_jitter_and_in_revisits(scan):
 
 def test_regions_add_up(scan):
     """The squared errors of seen and disoccluded pixels are those of all."""
-    evaluation = evaluate(ClipViews(photographs(scan), Degradation(thin=0.3)), AnchorFill())
-    assert evaluation.figures["views"] == 24 == len(evaluation.figures["per_view"])
-    for row in evaluation.figures["per_view"]:
+    figures = evaluate(ClipViews(photographs(scan), Degradation(thin=0.3)), AnchorFill()).figures
+    assert figures["views"] == 24 == len(figures["per_view"])
+    for row in figures["per_view"]:
         whole, seen, hidden = (10 ** (-row["baseline"][name]["psnr"] / 10) for name in ("all", "seen", "disoccluded"))
         assert whole == pytest.approx((1 - row["uncovered"]) * seen + row["uncovered"] * hidden)
 
@@ -304,6 +317,7 @@ def test_hold_out_and_views_from_the_command_line(scan, world, tmp_path, monkeyp
         (["--clips", "16", "--width", "99999"], "image width is between"),
         (["--clips", "16", "--count", "0"], "count is 1 or more"),
         (["--clips", "16", "--model", "dalle"], "there is no model 'dalle'"),
+        (["--clips", "16", "--preset", "turbo"], "preset is one of exact, fast, got 'turbo'"),
         (["--clips", "16", "--montage", "/nowhere/x.png"], "there is no folder /nowhere"),
         (["--clips", "16", "--json", "/nowhere/x.json"], "there is no folder /nowhere"),
         (["--hold-out", "8", "--voxel", "0"], "voxel size"),
@@ -330,8 +344,10 @@ def test_noise_that_is_fresh_in_every_frame_makes_no_frame_twice(scan, tmp_path,
 
 
 def test_folders_that_cannot_be_evaluated(scan, world, tmp_path, monkeypatch, capsys):
-    short, flat, broken = (folder_of(tmp_path / name, count) for name, count in
-                           (("short", 15), ("flat", 16), ("broken", 16)))
+    short, flat, broken, dark = (folder_of(tmp_path / name, count) for name, count in
+                                 (("short", 15), ("flat", 16), ("broken", 16), ("dark", 16)))
+    for file in (dark / "depth").iterdir():
+        cv2.imwrite(str(file), np.zeros((CAMERA.height, CAMERA.width), np.uint16))
     for file in (flat / "depth").iterdir():
         file.unlink()
     (flat / "depth").rmdir()
@@ -340,6 +356,8 @@ def test_folders_that_cannot_be_evaluated(scan, world, tmp_path, monkeypatch, ca
     for path, more, message in ((short, ["--clips", "16"], "15 frames"), (flat, ["--clips", "16"], "no depth/ folder"),
                                 (flat, ["--hold-out", "4"], "no depth/ folder"),
                                 (broken, ["--clips", "16"], "000005.png is missing"),
+                                (dark, ["--clips", "16"], "none of the reference frames"),
+                                (dark, ["--hold-out", "4"], "none of the 12 frames has usable depth"),
                                 (scan, ["--views", scan], "is no world folder"),
                                 (world, ["--views", scan, "--pose-noise", "0.1"], "can only be thinned")):
         assert worldfm(monkeypatch, "eval", path, *words, *more) == 2
@@ -377,11 +395,32 @@ def test_a_rendered_video_has_the_frames(drive, tmp_path, monkeypatch):
     assert video.get(cv2.CAP_PROP_FPS) == 10
 
 
+def test_a_video_that_the_disk_has_no_room_for_is_an_error(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8)
+    camera, depth = Intrinsics.from_hfov(64, 48, 1.2), np.zeros((48, 64), np.float32)
+    frames = [RgbdFrame(i, rgb, depth, camera, Pose.identity()) for i, rgb in enumerate(pictures)]
+    code = """
+import pickle, resource, sys
+from worldfm_ros.cli.render import write_video
+from worldfm_ros.geometry import Intrinsics, Pose
+frames = pickle.load(sys.stdin.buffer)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+write_video(iter(frames), frames[0].intrinsics, 10, __import__("pathlib").Path(sys.argv[1]))
+"""
+    for limit, ok in ((10_000, False), (10_000_000, True)):
+        result = subprocess.run([sys.executable, "-c", code, tmp_path / "drive.mp4", str(limit)],
+                                input=pickle.dumps(frames), capture_output=True)
+        assert (result.returncode == 0) is ok, result.stderr.decode()
+        assert ok or b"of 20 frames can be read back; is the disk full?" in result.stderr
+        assert [file.name for file in tmp_path.iterdir()] == ["drive.mp4"] * ok
+
+
 def test_render_refuses_before_the_work(drive, tmp_path, monkeypatch, capsys):
     (tmp_path / "there").mkdir()
     before = sorted(tmp_path.iterdir())
     for out, message in (("there", "exists"), ("no/drive", "there is no folder"), ("a.avi", "ends in .mp4")):
         assert worldfm(monkeypatch, *drive, "--out", tmp_path / out) == 2
         assert message in capsys.readouterr().err
-    assert worldfm(monkeypatch, *drive, "--out", tmp_path / "new", "--model", "dalle") == 2
+    for wrong in (["--model", "dalle"], ["--preset", "turbo"]):
+        assert worldfm(monkeypatch, *drive, "--out", tmp_path / "new", *wrong) == 2
     assert sorted(tmp_path.iterdir()) == before

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation, Slerp
 pytest.importorskip("rclpy")
 pytest.importorskip("tf2_msgs")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import Log
 from rclpy.node import Node
@@ -36,7 +36,9 @@ from worldfm_ros.nodes import frame_camera, health
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, stamp_to_ns, to_transform_stamped
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.ticks import TickSchedule
-from worldfm_ros.world.storage import read_world, write_world
+from worldfm_ros.nodes.worker import NewestWorker
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.storage import World, read_world, write_world
 
 WIDTH, HEIGHT = 32, 24
 T_BASE_CAMERA = Pose(Rotation.from_euler("xyz", [0.1, 0.2, 0.3]), [0.1, 0.02, 0.5])
@@ -59,11 +61,12 @@ class Recorder:
 
     poses: list[Pose] = field(default_factory=list)
     coverage: bool = True
-    broken: bool = False
+    error: Exception | None = None
+    world: World = World("stage", AnchorMap(), [], 0.1)
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Picture:
-        if self.broken:
-            raise RuntimeError("the paint is dry")
+        if self.error:
+            raise self.error
         number = len(self.poses)
         self.poses.append(T_world_camera)
         shape = intrinsics.height, intrinsics.width
@@ -104,6 +107,7 @@ class Bench(Node):
         self.sent: list[tuple[int, Pose]] = []  # stamp, T_odom_base
         self.got: dict[str, list] = {topic: [] for topic in (*IMAGES, *INFOS)}
         self.status: dict[str, str] = {}
+        self.level, self.message = b"", ""
         self.warnings: list[str] = []
         for topic in self.got:
             kind = Image if topic in IMAGES else CameraInfo
@@ -115,7 +119,9 @@ class Bench(Node):
         self.tf.publish(TFMessage(transforms=transforms))
 
     def _on_diagnostics(self, message) -> None:
-        self.status = {value.key: value.value for value in message.status[0].values}
+        status, = message.status
+        self.status = {value.key: value.value for value in status.values}
+        self.level, self.message = status.level, status.message
 
     def _on_log(self, message) -> None:
         if message.name == "camera.frame_camera" and message.level >= 30:
@@ -281,6 +287,17 @@ def test_the_installed_node_shows_a_world(ros, bench, robot, tmp_path):
     np.testing.assert_array_equal(np.nan_to_num(depth, nan=0.0), frame.depth)
 
 
+def test_the_pose_is_told_in_the_frame_that_the_world_names(ros, bench, robot):
+    generator = Recorder(world=World("yard", AnchorMap(), [], 0.1, frame_id="site"))
+    start_camera(ros, bench, generator)
+    aside = Pose.planar(5.0, 0.0, 0.0)
+    robot.make_tf = lambda stamp: [to_transform_stamped(aside, "site", "map", stamp), *still(stamp)]
+    robot.start()
+    ros.wait_for(lambda: len(bench.got["image_raw"]) > 2, "images")
+    truth = aside @ Pose.planar(0, 0, 1.0) @ ROOM_CAMERA
+    np.testing.assert_allclose(generator.poses[0].translation, truth.translation, atol=1e-9)
+
+
 ROOM_CAMERA = Pose(Rotation.identity(), [0.0, 0.0, 0.7]) @ T_BASE_CAMERA @ T_BODY_OPTICAL
 
 
@@ -407,18 +424,83 @@ def test_simulated_time_and_its_reset(ros, bench):
         np.testing.assert_allclose(pose.translation, truth.translation, atol=0.02)  # TF has 25 Hz
 
 
+def test_a_picture_of_before_a_reset_does_not_come_after_it(ros, bench):
+    """The clock goes back while one picture is painted and another one waits."""
+    started, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Slow(Recorder):
+        def generate(self, *args):
+            started.release()
+            go_on.acquire()
+            return super().generate(*args)
+
+    camera = start_camera(ros, bench, Slow(), use_sim_time=True, rate=10.0)
+
+    def go_to(now):
+        """Advance the clock to `now` (ns), with TF for it."""
+        ros.wait_for(lambda: bench.clock.publish(Clock(clock=ns_to_stamp(now)))
+                     or camera.get_clock().now().nanoseconds == now, f"/clock {now}")
+        bench.publish(good_tf(now))
+
+    times = iter(range(50 * SECOND, 60 * SECOND, SECOND // 10))
+    ros.wait_for(lambda: go_to(next(times)) or started.acquire(blocking=False), "the first picture")
+    ros.wait_for(lambda: go_to(next(times)) or camera._worker._waiting, "one that waits")
+    go_to(7 * SECOND)
+    ros.wait_for(lambda: all(stamp < 50 * SECOND for stamp, _ in list(camera._worker._waiting)), "the jump")
+    go_on.release(1000)
+    times = iter(range(7 * SECOND, 50 * SECOND, SECOND // 10))
+    ros.wait_for(lambda: go_to(next(times)) or bench.stamps(), "an image of the new run")
+    ros.wait_for(lambda: int(bench.status.get("dropped.time_jump", 0)) >= 2, "the counter")
+    assert max(bench.stamps()) < 50 * SECOND
+
+
+def test_simulated_time_without_a_clock_is_reported(ros, bench, monkeypatch):
+    monkeypatch.setattr(health, "START_UP", 0.0)
+    bench.destroy_publisher(bench.clock)
+    start_camera(ros, bench, use_sim_time=True)
+    text = "use_sim_time is set and nobody publishes /clock"
+    ros.wait_for(lambda: text in bench.message, "the diagnostics")
+    assert bench.level == DiagnosticStatus.WARN
+    ros.wait_for(lambda: any(text in warning for warning in bench.warnings), "the warning")
+
+
+def test_after_close_nothing_is_delivered():
+    started, go_on, done, delivered = threading.Event(), threading.Event(), threading.Event(), []
+
+    def work(item):
+        started.set()
+        go_on.wait()
+        worker.deliver(lambda: delivered.append(item))
+        done.set()
+
+    worker = NewestWorker(work, together=1.0)
+    worker.offer(1)
+    assert started.wait(20.0)
+    worker.close()  # while the work goes on
+    go_on.set()
+    assert done.wait(20.0) and delivered == []
+
+
 # ---- a bad generator
 
 def test_a_generator_that_fails_is_reported_and_does_not_end_the_camera(ros, bench, robot, monkeypatch):
     monkeypatch.setattr(health, "START_UP", 0.0)
-    generator = Recorder(broken=True)
+    generator = Recorder(error=RuntimeError("the paint is dry"))
     start_camera(ros, bench, generator)
     robot.start()
     ros.wait_for(lambda: int(bench.status.get("dropped.generate_failed", 0)) > 5, "the counter")
     assert bench.got["image_raw"] == [] and bench.got["camera_info"] == []
-    generator.broken = False
+    generator.error = None
     ros.wait_for(lambda: bench.got["image_raw"], "images")
     assert len([text for text in bench.warnings if "RuntimeError: the paint is dry" in text]) == 1
+
+
+def test_a_pose_that_cannot_be_shown_is_one_line_in_the_log(ros, bench, robot, monkeypatch):
+    monkeypatch.setattr(health, "START_UP", 0.0)
+    start_camera(ros, bench, Recorder(error=ValueError("too far away")))
+    robot.start()
+    line = re.compile(r"no image for time [0-9.]+: the generator failed at \[.*\]: too far away")
+    ros.wait_for(lambda: any(map(line.fullmatch, bench.warnings)), "the warning")
 
 
 def test_a_camera_that_sees_nothing_still_publishes_and_says_so(ros, bench, robot, monkeypatch):
@@ -427,6 +509,8 @@ def test_a_camera_that_sees_nothing_still_publishes_and_says_so(ros, bench, robo
     robot.start()
     ros.wait_for(lambda: len(bench.got["image_raw"]) > 10, "images")
     ros.wait_for(lambda: any("sees nothing of the world" in text for text in bench.warnings), "the warning")
+    ros.wait_for(lambda: "see nothing of the world" in bench.message, "the diagnostics")
+    assert bench.level == DiagnosticStatus.WARN and int(bench.status["nothing_seen"]) > 10
 
 
 def test_a_slow_generator_gets_the_newest_tick(ros, bench, robot):
@@ -458,10 +542,18 @@ def test_a_slow_generator_gets_the_newest_tick(ros, bench, robot):
     ({"map_frame": 7}, "parameter map_frame .* is a string, got 7; quote it"),
     ({}, "world is empty; give a world folder"),
     ({"world": "/nowhere/at/all"}, "/nowhere/at/all"),
+    ({"wrld": "apartment"}, "no parameter 'wrld'; did you mean 'world'?"),
+    ({"widht": 64}, "no parameter 'widht'; did you mean 'width'?"),
 ])
 def test_bad_parameters(ros, parameters, message):
     with pytest.raises((ValueError, OSError), match=message):
         FrameCamera(parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()])
+
+
+def test_a_bad_qos_override_is_a_bad_parameter(ros):
+    override = Parameter("qos_overrides./image_raw.publisher.reliability", value="fair")
+    with pytest.raises(ValueError, match="publisher of image_raw .*reliability.*fair"):
+        FrameCamera(Recorder(), parameter_overrides=[override])
 
 
 def test_parameters_are_described_and_whole_numbers_do_for_a_float(ros):
@@ -470,6 +562,15 @@ def test_parameters_are_described_and_whole_numbers_do_for_a_float(ros):
     described = camera.describe_parameter("hfov")
     assert "degrees" in described.description and described.read_only
     assert (described.floating_point_range[0].from_value, described.floating_point_range[0].to_value) == (1.0, 179.0)
+
+
+def test_parameters_that_may_be_meant_for_other_nodes_are_named_and_ignored(ros, capfd):
+    names = ("robot_base", "use_sim_time", "qos_overrides./image_raw.publisher.depth")
+    values = ("base_link", True, 3)
+    ros.spin(FrameCamera(Recorder(), parameter_overrides=[
+        Parameter(name, value=value) for name, value in zip(names, values, strict=True)]))
+    log = capfd.readouterr().err
+    assert "there is no parameter 'robot_base'; it is ignored" in log and log.count("there is no parameter") == 1
 
 
 def test_every_reason_for_missing_tf_comes_with_advice():

@@ -1,6 +1,7 @@
 """The generator with the model of geometry alone."""
 
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -9,13 +10,15 @@ import pytest
 from scenes import CAMERA, color_of, room_world, see_room
 
 from worldfm_ros.anchor_fill import AnchorFill, inpaint
-from worldfm_ros.generator import FrameGenerator, load_generator
+from worldfm_ros.generator import FrameGenerator, load_generator, load_model
 from worldfm_ros.geometry import Pose
 from worldfm_ros.guide import find_surface
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 from worldfm_ros.world.storage import World, write_world
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +145,20 @@ def test_any_frame_model_plugs_in(world):
 
     frame = FrameGenerator(world, Grey()).generate(VIEWS[0], CAMERA)
     assert np.all(frame.rgb == 128) and frame.coverage.any()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/frame_model.md", "docs/evaluation.md"])
+def test_the_examples_of_the_documentation_run(page, world, tmp_path, monkeypatch):
+    """In a folder with the world that they speak of."""
+    write_world(world, tmp_path / "my_world")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+    assert examples
+    for example in examples:
+        exec(compile(example, page, "exec"), {})
+
+
+def test_a_preset_is_checked_also_where_it_has_no_effect():
+    assert isinstance(load_model("anchors", preset="fast"), AnchorFill)
+    with pytest.raises(ValueError, match="preset is one of exact, fast, got 'turbo'"):
+        load_model("anchors", preset="turbo")

@@ -4,6 +4,9 @@ from dataclasses import fields
 import importlib.util
 from pathlib import Path
 import re
+import select
+import signal
+import subprocess
 import sys
 import types
 
@@ -11,8 +14,9 @@ import numpy as np
 import pytest
 
 from worldfm_ros.cli.sim import command, describe_arguments
-from worldfm_ros.nodes.arguments import SimulationArguments, parse_arguments
-from worldfm_ros.nodes.graph import read_parameters, simulation_graph
+from worldfm_ros.nodes import graph
+from worldfm_ros.nodes.arguments import SimulationArguments, as_text, parse_arguments
+from worldfm_ros.nodes.graph import parameters_of, read_parameter_file, simulation_graph
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.storage import World, write_world
 
@@ -57,11 +61,47 @@ def test_arguments_are_typed():
         ("bag:=b", "add record:=true"),
         ("trajectory:=/nowhere/poses.txt", "trajectory /nowhere/poses.txt does not exist"),
         ("params_file:=/nowhere.yaml", "params_file /nowhere.yaml does not exist"),
+        ("namespace:=bad name", "namespace is one or more names .*; got 'bad name'"),
+        ("namespace:=a//b", "namespace is one or more names"),
+        ("namespace:=a/2b", "namespace is one or more names"),
+        ("namespace:=früh", "namespace is one or more names"),
+        ("port:=65536", "port is from 0 to 65535, got 65536"),
     ],
 )
 def test_bad_arguments_say_what_to_do(word, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments([word])
+
+
+@pytest.mark.parametrize("written, meant", [("/camera", "camera"), ("front/eye/", "front/eye"), ("", ""), ("/", "")])
+def test_a_namespace_may_be_written_as_ros_does(world, written, meant):
+    arguments = SimulationArguments(world=str(world), namespace=written, record=True)
+    assert arguments.namespace == meant
+    camera, recorder = simulation_graph(arguments)[:2]
+    assert f"__ns:=/{meant}" in command(camera)
+    assert not any("//" in topic for topic in recorder.parameters["topics"])
+
+
+def test_paths_may_begin_at_home(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    camera = simulation_graph(*parse_arguments(["world:=~/w", "model:=anchors"]))[0]
+    assert camera.parameters["world"] == str(world)
+    with pytest.raises(ValueError, match=f"no model '{tmp_path}/nets/mine'"):
+        simulation_graph(*parse_arguments(["world:=~/w", "model:=~/nets/mine"]))
+
+
+def test_a_model_is_looked_for_before_the_world_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "world_folder", lambda name: pytest.fail("the world was built"))
+    with pytest.raises(ValueError, match="no model 'dalle'"):
+        simulation_graph(*parse_arguments(["model:=dalle"]))
+    (tmp_path / "p.yaml").write_text("/camera/frame_camera: {ros__parameters: {model: imagen}}")
+    with pytest.raises(ValueError, match="no model 'imagen'"):
+        simulation_graph(*parse_arguments([f"params_file:={tmp_path}/p.yaml"]))
+
+
+def test_the_port_is_the_viewers(world):
+    viewer = simulation_graph(*parse_arguments([f"world:={world}", "port:=9000"]))[1]
+    assert viewer.executable == "viewer" and viewer.parameters["port"] == 9000
 
 
 def test_a_bag_is_never_overwritten(tmp_path):
@@ -87,6 +127,13 @@ def test_the_graph_has_the_nodes_that_were_asked_for(world):
     assert names() == ["frame_camera", "viewer", "demo_robot"]
     assert names(viewer=False) == ["frame_camera", "demo_robot"]
     assert names(record=True, bag="b") == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
+
+
+def test_all_nodes_speak_of_the_worlds_frame(tmp_path):
+    write_world(World("yard", AnchorMap(), [], 0.1, frame_id="site"), tmp_path / "yard")
+    nodes = simulation_graph(*parse_arguments([f"world:={tmp_path / 'yard'}", "model:=anchors"]))
+    assert {node.executable: node.parameters["map_frame"] for node in nodes} == dict.fromkeys(
+        ("frame_camera", "viewer", "demo_robot"), "site")
 
 
 def test_every_node_exists_and_declares_its_parameters(world):
@@ -115,16 +162,27 @@ viewer: {ros__parameters: {port: 2}}
 def test_parameter_files_are_matched_as_ros_does(tmp_path):
     file = tmp_path / "p.yaml"
     file.write_text(PARAMETERS)
+    blocks = read_parameter_file(file)
     everywhere = {"tf_timeout": 0.7, "height": 50}
-    assert read_parameters(file, "/other/node") == everywhere
-    assert read_parameters(file, "/demo_robot") == everywhere | {"camera_height": 0.5}
-    assert read_parameters(file, "/a/b/demo_robot") == everywhere | {"camera_height": 0.5}
-    assert read_parameters(file, "/viewer") == everywhere | {"port": 2}
+    assert parameters_of("/other/node", blocks) == everywhere
+    assert parameters_of("/demo_robot", blocks) == everywhere | {"camera_height": 0.5}
+    assert parameters_of("/a/b/demo_robot", blocks) == everywhere | {"camera_height": 0.5}
+    assert parameters_of("/viewer", blocks) == everywhere | {"port": 2}
     camera = {"width": 200, "qos_overrides./camera/image_raw.publisher.depth": 5}
-    assert read_parameters(file, "/camera/frame_camera") == everywhere | camera
+    assert parameters_of("/camera/frame_camera", blocks) == everywhere | camera
     file.write_text("width: 3")
     with pytest.raises(ValueError, match="is no ROS parameter file"):
-        read_parameters(file, "/viewer")
+        read_parameter_file(file)
+
+
+def test_keys_of_no_node_are_named(world, tmp_path, capsys):
+    keys = ("frame_camera", "/camera/camera", "/**", "camera/frame_camera", "/viewer", "/*", "bag_recorder")
+    (tmp_path / "p.yaml").write_text("\n".join(f"{key}: {{ros__parameters: {{}}}}" for key in keys))
+    simulation_graph(*parse_arguments([f"world:={world}", f"params_file:={tmp_path}/p.yaml", "viewer:=false"]))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("'")[1] for line in lines] == ["frame_camera", "/camera/camera"]
+    assert all(line.startswith(f"warning: {tmp_path}/p.yaml: ") for line in lines)
+    assert "none of the nodes /camera/frame_camera, /bag_recorder, /viewer, /demo_robot" in lines[0]
 
 
 def test_the_command_line_beats_the_params_file_beats_the_defaults(world, tmp_path):
@@ -136,9 +194,64 @@ def test_the_command_line_beats_the_params_file_beats_the_defaults(world, tmp_pa
 
 
 def test_help_lists_every_argument():
+    assert "record:=false " in describe_arguments(), "as it is typed"
     assert [line.split(":=")[0].strip() for line in describe_arguments().splitlines()] == [
         f.name for f in fields(SimulationArguments)
     ]
+
+
+# ---- `worldfm sim` stops its nodes
+
+
+RUN = """
+import sys
+from worldfm_ros.cli import sim
+from worldfm_ros.nodes.graph import NodeSpec
+codes = dict(zip("ab", sys.argv[1:]))
+sim.STOP_SECONDS = 3600
+sim.command = lambda node: [sys.executable, "-c", codes[node.executable]]
+sys.exit(sim.run([NodeSpec(name) for name in codes]))
+"""
+STOPPABLE = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as while Python shuts down
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+print("runs", flush=True)
+time.sleep(600)
+"""
+STUBBORN = "import time; print('runs', flush=True); time.sleep(600)"  # SIGINT stays blocked, as `worldfm sim` starts it
+
+
+def run_nodes(*codes):
+    command = [sys.executable, "-c", RUN, *codes]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_only_the_node_that_failed_is_named():
+    process = run_nodes(STOPPABLE, "import sys; sys.exit(7)")
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (7, "error: b ended with exit code 7\n")
+
+
+def test_a_node_that_fails_while_it_stops_is_named():
+    failing = STOPPABLE.replace("signal.SIG_DFL", "lambda *_: sys.exit(3)").replace("import", "import sys,")
+    process = run_nodes(STOPPABLE, failing)
+    for _ in range(2):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (3, "error: b ended with exit code 3\n")
+
+
+def test_a_second_ctrl_c_kills_what_does_not_stop():
+    process = run_nodes(STOPPABLE, STUBBORN)
+    for _ in range(2):
+        process.stdout.readline()
+    while not select.select([process.stderr], [], [], 1.0)[0]:  # the first ones may count as one
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert errors.splitlines()[0] == "error: b did not stop when asked again; killed"
 
 
 def recorder(name):
@@ -167,7 +280,8 @@ def sim_launch(monkeypatch):
 def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
     description = sim_launch.generate_launch_description()
     declared = {a.args[0]: a.default_value for a in description.args[0] if type(a).__name__ == "DeclareLaunchArgument"}
-    assert declared == {f.name: str(f.default) for f in fields(SimulationArguments)}
+    assert declared == {f.name: as_text(f.default) for f in fields(SimulationArguments)}
+    assert (declared["record"], declared["rate"], declared["port"]) == ("false", "10.0", "8080")
     (tmp_path / "user.yaml").write_text(PARAMETERS)
     chosen = {"world": str(world), "rate": "5.0", "record": "true", "bag": "b", "params_file": f"{tmp_path}/user.yaml"}
     context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=["width:=320"])

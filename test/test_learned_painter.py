@@ -8,20 +8,24 @@ import sys
 import numpy as np
 import pytest
 from scenes import room_poses, see_room
-from tiny_models import tiny_model, tiny_settings, tiny_taesd, tiny_transformer
+from tiny_models import randomized, tiny_model, tiny_settings, tiny_taesd, tiny_transformer
 import torch
 
-from worldfm_ros import learned_painter
-from worldfm_ros.frame_model.checkpoint import save_model_folder
+from worldfm_ros import learned_painter, share
+from worldfm_ros.frame_model.autoencoder import LatentCodec
+from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
+from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.guide import guide
 from worldfm_ros.learned_painter import (
     EncodedReferences,
     LearnedPainter,
     PaintError,
-    find_model,
+    Photograph,
     load_painter,
     nearest_size,
 )
+from worldfm_ros.share import find_model
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
@@ -81,6 +85,40 @@ def test_a_network_with_variance_channels_paints_with_the_others():
 def test_any_size_may_be_asked(size):
     camera = Intrinsics.from_hfov(*size, 1.0)
     assert paint(LearnedPainter(tiny_model()), 0, keyframe(0), camera).shape == (size[1], size[0], 3)
+
+
+def guided_model(**changes):
+    autoencoder = randomized(GuidedAutoencoder(4, (8, 12, 16), blocks=1), seed=2)
+    return LoadedModel(tiny_settings(**changes), tiny_transformer(), LatentCodec(autoencoder))
+
+
+@pytest.mark.parametrize("size", [(48, 32), (96, 64), (97, 61), (321, 241), (848, 480), (640, 360), (800, 600),
+                                  (1920, 1080), (20, 90), (7, 5), (1, 1)])
+def test_a_guided_model_paints_any_size(size):
+    camera = Intrinsics.from_hfov(*size, 1.0)
+    assert paint(LearnedPainter(guided_model()), 0, keyframe(0), camera).shape == (size[1], size[0], 3)
+
+
+def test_the_guide_keeps_its_channels_when_it_is_resized():
+    painter, camera = LearnedPainter(guided_model()), Intrinsics.from_hfov(122, 81, 1.0)
+    drawn = Photograph(np.zeros((32, 48, 3), np.uint8), camera.resized(48, 32), POSES[0])
+    known = guide(draw(POSES[0], camera), keyframe(0), POSES[0], camera)
+    resized = painter._guide(draw(POSES[0], camera), keyframe(0), drawn, camera)[0].numpy()
+    assert resized.shape == (8, 32, 48)
+    for channel, level in zip(resized, np.moveaxis(known, 2, 0), strict=True):
+        np.testing.assert_allclose(channel, resize_area(level) / 127.5 - 1, atol=1 / 127)
+
+
+def resize_area(image):
+    """Each pixel's mean over the area that it covers, by integrals: (81, 122) -> (32, 48)."""
+    for axis, new in ((0, 32), (1, 48)):
+        image = np.moveaxis(image, axis, 0)
+        edges = np.linspace(0, len(image), new + 1)
+        sums = np.concatenate([np.zeros_like(image[:1], float), np.cumsum(image, 0, dtype=float)])
+        below = np.minimum(edges.astype(int), len(image) - 1)
+        integral = sums[below] + (edges - below)[:, None] * image[below]
+        image = np.moveaxis(np.diff(integral, axis=0) / (len(image) / new), 0, axis)
+    return image
 
 
 def test_size_of_the_nearest_aspect():
@@ -150,8 +188,18 @@ def test_the_frame_after_memory_ran_out_is_as_ever(monkeypatch):
 def test_overflow_is_an_error_and_no_picture(monkeypatch):
     painter = LearnedPainter(tiny_model())
     monkeypatch.setattr(painter.model.codec, "decode", lambda latents, guide: latents * torch.inf)
-    with pytest.raises(PaintError, match="not finite"):
+    with pytest.raises(PaintError, match="not finite: the weights are damaged"):
         paint(painter, 0, keyframe(0))
+
+
+@pytest.mark.parametrize("dtype, advice", [(torch.float16, "float16 overflowed; use bfloat16 or float32"),
+                                           (torch.bfloat16, "bfloat16 overflowed; use float32")])
+def test_overflow_never_advises_what_is_in_use(dtype, advice):
+    model = tiny_model()
+    model.transformer.to(dtype)
+    painter = LearnedPainter(model)
+    with pytest.raises(PaintError, match=f"{advice}$"):
+        painter._to_host(torch.full((1, 3, 32, 48), torch.nan), CAMERA)
 
 
 # ---- model folders
@@ -166,7 +214,9 @@ def folder(tmp_path_factory):
 
 def test_models_are_found_by_name_or_folder(folder, monkeypatch):
     assert find_model(folder) == folder
-    monkeypatch.setattr(learned_painter, "models_directory", lambda: folder.parent)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert find_model("~/tiny") == folder
+    monkeypatch.setattr(share, "models_directory", lambda: folder.parent)
     assert find_model("tiny") == folder
     with pytest.raises(ValueError, match=r"no model 'huge': .* one of anchors \(no network\), tiny$"):
         find_model("huge")

@@ -13,12 +13,12 @@ import sys
 
 from diffusers import PixArtTransformer2DModel
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import randomized, tiny_kl, tiny_settings, tiny_taesd, tiny_transformer
 import torch
 from torch import nn
 
-from worldfm_ros import learned_painter
+from worldfm_ros import share
 from worldfm_ros.cli import model as model_commands
 from worldfm_ros.frame_model import checkpoint
 from worldfm_ros.frame_model import released as released_module
@@ -136,11 +136,27 @@ def change(file, **entries):
     ("transformer/config.json", {"latent_channels": 8}, r"patch_embed.weight has shape \(32, 4, 2, 2\), expected"),
     ("vae/config.json", {"_class_name": "VQModel"}, "AutoencoderTiny, GuidedAutoencoder, got 'VQModel'"),
     ("vae/config.json", {"scaling_factor": None}, "scaling_factor is missing"),
+    ("vae/config.json", {"scaling_factor": 0}, "scaling_factor is a number above 0, got 0"),
+    ("vae/config.json", {"scaling_factor": math.nan}, "scaling_factor is a number above 0, got nan"),
+    ("vae/config.json", {"scaling_factor": math.inf}, "scaling_factor is a number above 0, got inf"),
+    ("vae/config.json", {"scaling_factor": "1"}, "scaling_factor is a number above 0, got '1'"),
+    ("vae/config.json", {"shift_factor": math.nan}, "shift_factor is a number, got nan"),
     ("vae/config.json", {"latent_channels": 8}, "does not fit the network"),
 ])
 def test_wrong_entries_are_named(folder, file, entries, message):
     change(folder / file, **entries)
     with pytest.raises(ModelError, match=message):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize("part, name", [("transformer", "blocks.1.mlp.0.weight"), ("vae", "encoder.layers.0.weight")])
+def test_damaged_weights_are_named(folder, part, name):
+    file = folder / part / WEIGHTS
+    tensors = load_file(file)
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[3] = math.nan
+    save_file(tensors, file)
+    with pytest.raises(ModelError, match=f"{part}/{WEIGHTS} is damaged: {name} holds numbers that are not finite"):
         load_model_folder(folder)
 
 
@@ -352,7 +368,7 @@ def test_full_size_import(tmp_path):
 
 def test_model_commands(released, stored, tmp_path, monkeypatch, capsys):
     tensors, vae = released
-    monkeypatch.setattr(learned_painter, "models_directory", lambda: stored.parent)
+    monkeypatch.setattr(share, "models_directory", lambda: stored.parent)
     model_commands.list_models()
     assert re.search(r"^anchors .*\ntiny +48x32, 32x32, 2 steps, 0\.04 M parameters$", capsys.readouterr().out, re.M)
     model_commands.info("tiny", json=True)

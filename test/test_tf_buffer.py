@@ -21,6 +21,7 @@ from worldfm_ros.nodes.tf_history import (
     OutdatedTransform,
     TimeJump,
     TransformError,
+    TransformGap,
     TransformLoop,
     UnknownFrame,
 )
@@ -71,12 +72,14 @@ class Link:
 
 
 def random_tree(rng, size=8, static_share=0.3) -> list[Link]:
-    """Frames f0 (the root) to f<size - 1>; moving links have samples from 100 s to 109 s at irregular times."""
+    """Frames f0 (the root) to f<size - 1>; moving links have samples from 100 s to 109 s at irregular times, at most
+    1 s apart."""
     links = []
     for i in range(1, size):
         static = rng.random() < static_share
-        n = 1 if static else rng.integers(2, 40)
-        stamps = np.unique(np.concatenate([[s(100), s(109)], rng.integers(s(100), s(109), n)])) if n > 1 else [s(50)]
+        periods = rng.integers(1, s(rng.choice([0.3, 1.0])), 100, endpoint=True)
+        stamps = s(100) + np.concatenate([[0], np.cumsum(periods)])
+        stamps = [s(50)] if static else stamps[:np.searchsorted(stamps, s(109)) + 1]
         n = len(stamps)
         links.append(Link(f"f{rng.integers(0, i)}", f"f{i}", np.array(stamps), rng.normal(size=(n, 3)) * 3,
                           Rotation.random(n, random_state=rng.integers(2**31)).as_quat(), static))
@@ -210,6 +213,55 @@ def test_leading_slashes_of_ros_1_are_dropped():
     assert x_of(buffer.lookup("map", "base", s(1))) == 1.0
 
 
+# ---- gaps
+
+def test_nothing_is_interpolated_across_a_gap_of_more_than_a_second():
+    buffer = TransformBuffer()
+    for stamp in (1, 2, 3.001, 9):
+        insert(buffer, "map", "base", stamp, x=stamp)
+    assert [x_of(buffer.lookup("map", "base", s(stamp))) for stamp in (1.5, 2, 3.001, 9)] == [1.5, 2, 3.001, 9]
+    for stamp, before, after in ((2.5, r"2\.0", r"3\.0010"), (8.9, r"3\.0010", r"9\.0")):
+        with pytest.raises(TransformGap, match=rf"are at times {before}\d* and {after}\d*, farther apart than 1 s"):
+            buffer.lookup("map", "base", s(stamp))
+
+
+def test_a_parent_does_not_hold_across_a_gap_either():
+    buffer = TransformBuffer()
+    insert(buffer, "map", "cup", 1)
+    insert(buffer, "map", "hand", 0, static=True)
+    insert(buffer, "hand", "cup", 4)
+    with pytest.raises(TransformGap):
+        buffer.lookup("map", "cup", s(2))
+
+
+def test_a_request_in_a_gap_waits_for_the_sample_that_fills_it():
+    buffer, filled, empty = TransformBuffer(), Answers(), Answers()
+    for stamp in (1, 9):
+        insert(buffer, "map", "base", stamp, x=stamp)
+    buffer.request("map", "base", s(4.5), s(12), filled)
+    buffer.request("map", "base", s(5.5), s(12), empty)
+    insert(buffer, "map", "base", 4, x=4)
+    assert filled == []
+    insert(buffer, "map", "base", 5, x=5)
+    assert [x_of(pose) for pose in filled] == [4.5]
+    buffer.expire(s(12))
+    assert [type(error) for error in empty] == [TransformGap] and "5.0" in str(empty[0]) and "9.0" in str(empty[0])
+
+
+def test_a_transform_of_before_a_reset_bends_no_pose():
+    """One stray message is stamped 5 s ahead; the others go on at 20 Hz. Every stamp gets the true pose, at once."""
+    buffer, stray = TransformBuffer(), 106.02
+    insert(buffer, "map", "base", stray, x=-1000)
+    stamps = np.arange(101, 108, 0.05).tolist()
+    answers = {stamp: Answers() for stamp in stamps}
+    for stamp in stamps:
+        insert(buffer, "map", "base", stamp, x=stamp)
+        buffer.request("map", "base", s(stamp + 0.025), s(200), answers[stamp])
+    for stamp in stamps[:-1]:
+        assert [x_of(pose) for pose in answers[stamp]] == [pytest.approx(stamp + 0.025)]
+    assert answers[stamps[-1]] == []
+
+
 # ---- every way to fail
 
 def two_trees() -> TransformBuffer:
@@ -284,7 +336,7 @@ def test_a_lookup_names_the_refusal_when_that_is_why_the_data_is_missing():
 def test_a_loop_is_an_error_and_ends_with_the_samples_that_made_it():
     buffer = TransformBuffer()
     insert(buffer, "map", "odom", 1)
-    for stamp in (1, 4):
+    for stamp in (1, 2, 3, 4):
         insert(buffer, "odom", "base", stamp)
     insert(buffer, "base", "odom", 2)
     insert(buffer, "map", "odom", 3, x=1)
@@ -388,18 +440,67 @@ def test_clear_ends_all_requests():
     assert "time 1.000000000" in str(answers[0])
 
 
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_request_is_answered_by_the_first_sample_with_which_lookup_can(seed):
+    """Frames that change parents, gaps, loops, samples in any order: nothing waits for what is known already."""
+    rng = np.random.default_rng(seed)
+    buffer, waiting = TransformBuffer(), []
+    frames = ["a", "b", "c", "d"]
+    for _ in range(60):
+        stamp = s(100 + rng.integers(1, 40) / 8)
+        if rng.random() < 0.3:
+            target, source = rng.choice(frames, 2)
+            waiting.append((target, source, stamp, Answers()))
+            buffer.request(*waiting[-1][:3], s(1000), waiting[-1][3])
+        else:
+            parent, child = rng.choice(frames, 2, replace=False)
+            buffer.insert(parent, child, stamp, rng.normal(size=3), (0, 0, 0, 1), static=rng.random() < 0.1)
+        for item in [item for item in waiting if not item[3]]:
+            assert isinstance(lookup_error(buffer, *item[:3]), TransformError), "known, but not answered"
+
+
+def test_a_sample_tries_only_the_requests_that_it_can_answer():
+    buffer, answers, tried = TransformBuffer(), Answers(), []
+    insert(buffer, "map", "odom", 1)
+    insert(buffer, "odom", "base", 1)
+    for i in range(20):
+        buffer.request("map", "base", s(2 + i / 10), s(10), answers)
+    lookup = buffer.lookup
+    buffer.lookup = lambda *request: tried.append(request[2]) or lookup(*request)
+    insert(buffer, "odom", "base", 1.5)
+    insert(buffer, "map", "odom", 2)
+    insert(buffer, "base", "wheel", 2)
+    tried.clear()  # the ones at 2 s were right to try: one of their two links was new
+    insert(buffer, "odom", "base", 1.7)
+    insert(buffer, "map", "odom", 2.05)
+    insert(buffer, "base", "wheel", 2.5)
+    assert tried == [] == answers
+    insert(buffer, "odom", "base", 2.05)
+    assert tried == [s(2)] and len(answers) == 1
+
+
+def lookup_error(buffer, *request):
+    """The error of a lookup, unless it is final; None when it succeeds."""
+    try:
+        buffer.lookup(*request)
+    except TransformError as error:
+        return None if error.final else error
+
+
 def test_requests_are_answered_in_their_order_and_may_ask_again():
     buffer, order = TransformBuffer(), []
-    insert(buffer, "map", "base", 0)
+    insert(buffer, "map", "base", 0.5)
+    insert(buffer, "map", "base", 1.5, x=1.5)
 
     def again(outcome):
         order.append(x_of(outcome))
         buffer.request("map", "base", s(1), s(9), lambda outcome: order.append("again"))
 
-    buffer.request("map", "base", s(1), s(9), again)
-    buffer.request("map", "base", s(2), s(9), lambda outcome: order.append(x_of(outcome)))
-    insert(buffer, "map", "base", 2, x=2)
-    assert order == [1.0, "again", 2.0]
+    buffer.request("map", "base", s(2), s(9), again)
+    buffer.request("map", "base", s(2.5), s(9), lambda outcome: order.append(x_of(outcome)))
+    insert(buffer, "map", "base", 2.5, x=2.5)
+    assert order == [2.0, "again", 2.5]
 
 
 def test_inserts_and_requests_from_many_threads():

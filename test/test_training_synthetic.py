@@ -172,3 +172,5 @@ def test_a_filmed_scene_is_an_rgbd_folder_of_whole_clips(tmp_path, monkeypatch, 
     (clip,) = cut(RgbdFolder(tmp_path / "film"), "film")
     assert clip.frames[0].rgb.shape == (256, 320, 3) and all((frame.depth > 0).any() for frame in clip.frames)
     assert main() == 2 and "exists; choose another name" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*words[:5], "--clips", "0", "--out", str(tmp_path / "none")])
+    assert main() == 2 and "clips is 1 or more, got 0" in capsys.readouterr().err

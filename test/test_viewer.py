@@ -102,6 +102,11 @@ def read_part(stream):
     return stream.read(size)
 
 
+def thread_count(process):
+    with open(f"/proc/{process.pid}/status") as file:
+        return int(re.search(r"Threads:\s*(\d+)", file.read())[1])
+
+
 def test_jpeg_shows_the_colours_whatever_the_encoding():
     orange = (240, 130, 20)
     assert np.abs(decoded_rgb(to_jpeg(colored(*orange, padding=5))).astype(int) - orange).max() < 6
@@ -176,20 +181,37 @@ def test_browsers_that_leave_cost_nothing(node):
     with viewer() as (process, address):
         wait_for(images.get_subscription_count)
 
-        def threads():
-            with open(f"/proc/{process.pid}/status") as file:
-                return int(re.search(r"Threads:\s*(\d+)", file.read())[1])
-
         wait_for(lambda: images.publish(colored(1, 2, 3)) or status(address)["image"])
         streams = [urlopen(f"http://{address}/stream", timeout=PATIENCE) for _ in range(5)]
         for stream in streams:
             assert read_part(stream)
-        served = threads()
+        served = thread_count(process)
         for stream in streams:
             stream.close()
-        wait_for(lambda: images.publish(colored(1, 2, 3)) or threads() <= served - len(streams))
+        wait_for(lambda: images.publish(colored(1, 2, 3)) or thread_count(process) <= served - len(streams))
         code, output = stop(process, signal.SIGTERM)
         assert code == 0 and "Traceback" not in output and "Exception" not in output
+
+
+def test_browsers_that_leave_before_the_first_image_cost_nothing_either(node):
+    with viewer() as (process, address):
+        streams = [urlopen(f"http://{address}/stream", timeout=PATIENCE) for _ in range(5)]
+        for stream in streams:
+            assert stream.readline() == b"--frame\r\n"
+        serving = thread_count(process)
+        for stream in streams:
+            stream.close()
+        wait_for(lambda: thread_count(process) <= serving - len(streams))
+
+
+def test_the_stream_stays_whole_while_there_is_nothing_to_show(node):
+    images = node.create_publisher(Image, "/camera/image_raw", 5)
+    with viewer() as (process, address):
+        wait_for(images.get_subscription_count)
+        stream = urlopen(f"http://{address}/stream", timeout=PATIENCE)
+        assert stream.readline() == b"--frame\r\n" and stream.readline() == b"X-Image: none\r\n"
+        wait_for(lambda: images.publish(colored(200, 40, 90)) or status(address)["image"])
+        assert np.abs(decoded_rgb(read_part(stream)).astype(int) - (200, 40, 90)).max() < 6
 
 
 def test_taken_port_is_named():
@@ -198,4 +220,4 @@ def test_taken_port_is_named():
         process = start(f"port:={port}")
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and "Traceback" not in output
-    assert re.search(rf"error: .*port {port}.*taken.*parameters? .*port", output)
+    assert re.search(rf"error: .*port {port}.*taken.*parameters .*port .*port:=\d+", output)

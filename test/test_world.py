@@ -1,5 +1,8 @@
 """Anchors, fusion, keyframe choice and the world folder."""
 
+import copy
+import functools
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +15,9 @@ import numpy as np
 import pytest
 from scenes import HIGH, LOW, color_of, room_frames, room_world, see_room
 from scipy.spatial.transform import Rotation
+import yaml
 
+from worldfm_ros.cli.world import describe
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.anchors import BLOCK, NEAR, TILE, AnchorMap, morton_codes
@@ -298,8 +303,49 @@ def test_every_cut_of_the_manifest_is_noticed(room, tmp_path):
     text = (tmp_path / "w" / MANIFEST).read_text()
     for length in range(0, len(text) - 1, 97):
         (tmp_path / "w" / MANIFEST).write_text(text[:length])
-        with pytest.raises(WorldError):
-            read_world(tmp_path / "w")
+        for reader in (read_world, describe):
+            with pytest.raises(WorldError):
+                reader(tmp_path / "w")
+
+
+def entries(content, path=()):
+    """The path of every entry of a manifest: keys and positions."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        yield *path, key
+        if isinstance(value, (dict, list)):
+            yield from entries(value, (*path, key))
+
+
+UNCHECKED = {"units", "axes"}  # told to people
+
+
+def test_every_entry_of_the_manifest_is_checked(tmp_path):
+    """Whatever entry is missing or of another kind: reading the world and `worldfm world info` name the file."""
+    write_world(room_world(1, 0.5), tmp_path / "w")
+    file = tmp_path / "w" / MANIFEST
+    whole = yaml.safe_load(file.read_text())
+    for path in [path for path in entries(whole) if path[0] not in UNCHECKED]:
+        for value in ("missing", None, {}, math.nan, -1):
+            content = copy.deepcopy(whole)
+            place = functools.reduce(lambda part, key: part[key], path[:-1], content)
+            if value == "missing":
+                del place[path[-1]]
+            else:
+                place[path[-1]] = value
+            file.write_text(yaml.safe_dump(content))
+            if harmless(path, value):
+                describe(tmp_path / "w")
+                continue
+            for reader in (read_world, describe):
+                with pytest.raises(WorldError, match="world.yaml is damaged: .*; build the world again"):
+                    reader(tmp_path / "w")
+
+
+def harmless(path, value):
+    """A number in a matrix or box may be negative, an empty map has no bounds, labels need not be there."""
+    negative = value == -1 and (path[-2:-1] in (("K",), ("T_world_camera",)) or "bounds" in path and len(path) == 4)
+    unlabelled = path[0] == "labels" and (value == "missing" and len(path) == 2 or value == {} and len(path) == 1)
+    return negative or unlabelled or path == ("anchors", "bounds") and value is None
 
 
 def test_a_foreign_folder_is_not_overwritten(room, tmp_path):

@@ -2,12 +2,13 @@
 
 The rule behind everything here: after each flush the bag on disk is a complete bag. An mcap file always ends in an
 empty footer that the next chunk overwrites, sqlite3 commits, and metadata.yaml is there from the start. So a full disk
-costs what was written since the last flush; a killed writer also costs index and exact counts: `recover` restores them.
+costs what was written since the last flush; a killed writer also costs index and exact counts, which `bag_recovery`
+restores.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import struct
 from time import monotonic
 
 from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import CompressionMode, Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter, PendingChunk
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.typesys import Stores, get_typestore
@@ -248,49 +249,3 @@ class BagWriter(Writer):
             yield
         finally:
             self.storage = storage
-
-
-def recover(source: Path, target: Path) -> Counter[str]:
-    """Copy all that is readable in a bag whose writer was killed to a new bag with index and exact counts.
-
-    Removes a torn record at the end of the source and its ballast. Returns messages by topic.
-    Raises FileNotFoundError when source is no bag, FileExistsError when there is something at target.
-    """
-    if not (source / "metadata.yaml").exists():
-        raise FileNotFoundError(f"{source} is no bag folder: it has no metadata.yaml")
-    for file in source.glob("*.mcap"):
-        cut_torn_tail(file)
-    for file in source.glob("*.db3"):
-        with sqlite3.connect(file) as database:
-            database.execute("SELECT count(*) FROM topics").fetchone()  # reading rolls a half-written commit back
-        database.close()
-    (source / BALLAST).unlink(missing_ok=True)
-    storage = "mcap" if any(source.glob("*.mcap")) else "sqlite3"
-    counts: Counter[str] = Counter()
-    with Reader(source) as reader, BagWriter(target, storage) as writer:
-        copies = {c.id: writer.add_connection(c.topic, c.msgtype, msgdef=c.msgdef.data, rihs01=c.digest,
-                                              offered_qos_profiles=c.ext.offered_qos_profiles)
-                  for c in reader.connections if c.msgdef.data}
-        for connection, timestamp, data in reader.messages():
-            writer.write(copies[connection.id], timestamp, data)
-            counts[connection.topic] += 1
-    return counts
-
-
-def cut_torn_tail(path: Path) -> None:
-    """Cut an mcap file that was not closed behind its last whole record, and end it there."""
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(max(0, size - len(MCAP_TRAILER)))
-        tail = file.read()
-        if tail.endswith(MCAP_MAGIC) and any(tail[-28:-20]):  # the footer names a summary: the file was closed
-            return
-        end = file.seek(len(MCAP_MAGIC))
-        while len(header := file.read(9)) == 9:
-            opcode, length = struct.unpack("<BQ", header)
-            if opcode in (0, DATA_END) or file.tell() + length > size:
-                break
-            end = file.seek(length, os.SEEK_CUR)
-        file.truncate(end)
-        file.seek(end)
-        file.write(MCAP_TRAILER)

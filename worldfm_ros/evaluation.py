@@ -77,12 +77,22 @@ def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
     """A view by the model and by the baseline."""
     truth, drawing = view.photograph, view.drawing
     pictures = {
-        "model": model.paint(drawing, view.reference, truth.T_world_camera, truth.intrinsics),
-        "baseline": inpaint(drawing.rgb, ~drawing.coverage),
+        "model": painted_by(model, view),
+        "baseline": in_scene(view, inpaint(drawing.rgb, ~drawing.coverage)),
         "photograph": truth.rgb,
     }
-    pictures = {name: np.where(view.scene[..., None], picture, truth.rgb) for name, picture in pictures.items()}
     return PaintedView(view, pictures, {name: find_features(picture, view.scene) for name, picture in pictures.items()})
+
+
+def painted_by(model: FrameModel, view: HeldOutView) -> np.ndarray:
+    """The model's picture of a view (H, W, 3) uint8."""
+    truth = view.photograph
+    return in_scene(view, model.paint(view.drawing, view.reference, truth.T_world_camera, truth.intrinsics))
+
+
+def in_scene(view: HeldOutView, picture: np.ndarray) -> np.ndarray:
+    """The picture, and the photograph outside of the scene."""
+    return np.where(view.scene[..., None], picture, view.photograph.rgb)
 
 
 def score(painted: PaintedView, previous: PaintedView | None, perceptual: Perceptual) -> dict:
@@ -128,7 +138,7 @@ def neighbours(painted: PaintedView, previous: PaintedView | None) -> dict[str, 
 
 def revisit_psnr(seen: Sequence[PaintedView], model: FrameModel) -> float | None:
     """dB between what was painted on the way and what the model paints when it returns there."""
-    return average([psnr(paint(painted.view, model).pictures["model"], painted.pictures["model"]) for painted in seen])
+    return average([psnr(painted_by(model, painted.view), painted.pictures["model"]) for painted in seen])
 
 
 def average(rows: Sequence) -> dict | float | None:

@@ -65,12 +65,15 @@ def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
     """The frame model of that name or folder; `anchors` is the one without a network.
 
     `seed` is the noise's; `preset` (exact, fast) says whether a network's picture may change for speed. Raises
-    ValueError listing the models that there are.
+    ValueError listing the models or presets that there are.
     """
-    if name == "anchors":
+    if name == "anchors" and preset == "exact":
         return AnchorFill()
-    from worldfm_ros.learned_painter import load_painter  # torch takes seconds to import, and not every camera needs it
+    from worldfm_ros.learned_painter import find_preset, load_painter  # torch takes seconds to import
 
+    if name == "anchors":
+        find_preset(preset)
+        return AnchorFill()
     return load_painter(name, seed, preset=preset)
 
 

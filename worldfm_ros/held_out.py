@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from worldfm_ros.clips import LENGTH, TARGETS, Clip, cut
+from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, Clip, cut
 from worldfm_ros.degradation import Degradation
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics
@@ -103,6 +103,10 @@ class ClipViews:
             raise ValueError(f"{photographs.folder.path} has {len(photographs)} frames; a clip has {LENGTH}")
         self.photographs, self.degradation = photographs, degradation
         self.chosen = spread(clips, count)
+        references = (LENGTH * clip + position for clip in self.chosen for position in REFERENCE_GROUP)
+        if not any(photographs.folder[frame].depth.any() for frame in references):
+            raise ValueError(f"none of the reference frames (of each {LENGTH} frames {REFERENCE_GROUP}) in "
+                             f"{photographs.folder.path} has depth; a cloud of anchors needs depth images")
 
     def __len__(self) -> int:
         return len(self.chosen) * len(TARGETS)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldfm_ros.frame_model.attention import ConditionTokens
 from worldfm_ros.frame_model.camera_encoding import Cameras
-from worldfm_ros.frame_model.checkpoint import MANIFEST, NOISES, LoadedModel, dtype_name
+from worldfm_ros.frame_model.checkpoint import NOISES, LoadedModel, dtype_name
 from worldfm_ros.frame_model.cuda_graphs import Eager, Runner
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize, to_uint8, to_unit
 from worldfm_ros.frame_model.noise import DrawnSurface
@@ -24,7 +24,7 @@ from worldfm_ros.frame_model.sampling import sample
 from worldfm_ros.frame_model.transformer import Conditions, Modulation, ViewEncoding
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.guide import guide
-from worldfm_ros.share import share_directory
+from worldfm_ros.share import find_model
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
@@ -126,7 +126,8 @@ class LearnedPainter:
         known = guide(drawing, reference, drawn.T_world_camera, intrinsics)
         height, width = drawn.rgb.shape[:2]
         if known.shape[:2] != (height, width):
-            known = cv2.resize(known, (width, height), interpolation=cv2.INTER_AREA)
+            halves = known[..., :4], known[..., 4:]  # OpenCV averages areas of 4 channels at most
+            known = np.dstack([cv2.resize(half, (width, height), interpolation=cv2.INTER_AREA) for half in halves])
         self.on_stage("guide")
         return to_unit(known).to(self.model.device)
 
@@ -139,12 +140,18 @@ class LearnedPainter:
     def _to_host(self, rgb: Tensor, intrinsics: Intrinsics) -> np.ndarray:
         """(H, W, 3) uint8 at the asked size. Raises PaintError for a picture that is not finite."""
         if not torch.isfinite(rgb).all():
-            dtype = dtype_name(self.model.transformer.dtype)
-            raise PaintError(f"the picture holds numbers that are not finite: {dtype} overflowed; "
-                             "use bfloat16 or float32")
+            raise PaintError(f"the picture holds numbers that are not finite: {self._overflow()}")
         picture = resize(to_uint8(rgb), intrinsics.width, intrinsics.height)
         self.on_stage("to host")
         return picture
+
+    def _overflow(self) -> str:
+        """What has probably happened in this dtype, and what to do."""
+        dtype = self.model.transformer.dtype
+        if dtype == torch.float32:
+            return "the weights are damaged or were trained badly; restore the model's files or use another model"
+        larger = "float32" if dtype == torch.bfloat16 else "bfloat16 or float32"  # bfloat16's range is float32's
+        return f"{dtype_name(dtype)} overflowed; use {larger}"
 
     def _on_device(self, picture: Photograph) -> Tensor:  # (1, 3, H, W) in [-1, 1]
         return to_unit(picture.rgb).to(self.model.device)
@@ -207,25 +214,6 @@ def photograph(keyframe: Keyframe, camera: Intrinsics, width: int, height: int) 
     """The part of a keyframe that has the camera's aspect, at the model's size: stretched just as the drawing is."""
     rgb, intrinsics = crop_to_aspect(keyframe.rgb, keyframe.intrinsics, camera.width, camera.height)
     return Photograph(resize(rgb, width, height), intrinsics.resized(width, height), keyframe.T_world_camera)
-
-
-def models_directory() -> Path:
-    """Where the models are that come with the package."""
-    return share_directory() / "models"
-
-
-def installed_models() -> list[str]:
-    """The names of the models that come with the package."""
-    return sorted(file.parent.name for file in models_directory().glob(f"*/{MANIFEST}"))
-
-
-def find_model(name: str | Path) -> Path:
-    """The folder of an installed model, or `name` itself when it is one. Raises ValueError listing the models."""
-    for path in (Path(name), models_directory() / name):
-        if (path / MANIFEST).is_file():
-            return path
-    models = ", ".join(["anchors (no network)", *installed_models()])
-    raise ValueError(f"there is no model {str(name)!r}: it is neither a folder with {MANIFEST} nor one of {models}")
 
 
 def load_painter(name: str | Path, seed: int = 0, device: str | None = None, dtype: torch.dtype | None = None,

@@ -6,6 +6,8 @@ from pathlib import Path
 import sys
 
 PACKAGE = "worldfm_ros"
+MODEL_MANIFEST = "model.json"  # what makes a folder a model
+NO_NETWORK = "anchors"  # the name of the model that is no folder
 
 
 def share_directory() -> Path:
@@ -30,3 +32,23 @@ def _installed() -> Path:
             f"{PACKAGE}'s share folder is neither in the ament index nor at {share}; install the package again"
         )
     return share
+
+
+def models_directory() -> Path:
+    """Where the models are that come with the package."""
+    return share_directory() / "models"
+
+
+def installed_models() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(file.parent.name for file in models_directory().glob(f"*/{MODEL_MANIFEST}"))
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of an installed model, or `name` itself when it is one. Raises ValueError listing the models."""
+    for path in (Path(name).expanduser(), models_directory() / name):
+        if (path / MODEL_MANIFEST).is_file():
+            return path
+    models = ", ".join([f"{NO_NETWORK} (no network)", *installed_models()])
+    raise ValueError(f"there is no model {str(name)!r}: "
+                     f"it is neither a folder with {MODEL_MANIFEST} nor one of {models}")

@@ -23,7 +23,7 @@ from worldfm_ros.frame_model.config import LATENT_SCALE, FrameTransformerConfig
 from worldfm_ros.frame_model.presets import TINY_AUTOENCODER
 from worldfm_ros.frame_model.released import RELEASED_CONFIG
 from worldfm_ros.frame_model.transformer import FrameTransformer
-from worldfm_ros.learned_painter import find_model
+from worldfm_ros.share import find_model
 
 
 @dataclass(frozen=True)

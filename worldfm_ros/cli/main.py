@@ -6,10 +6,12 @@ from collections.abc import Callable
 import difflib
 from importlib import import_module
 import sys
+from xml.etree import ElementTree
 
 import tyro
 
 from worldfm_ros.cli.ending import exit_code
+from worldfm_ros.share import share_directory
 
 # name: module of this package and function; imported when it is asked for
 COMMANDS = {
@@ -31,15 +33,21 @@ COMMANDS = {
 def main() -> int:
     """Run a command."""
     words = sys.argv[1:]
+    if words == ["--version"]:
+        return exit_code(_print_version)
     name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if name is None:
-        return _list_commands(words)
+        return exit_code(lambda: _list_commands(words))
     return exit_code(lambda: tyro.cli(_load(name), prog=f"worldfm {name}", args=words[len(name.split()) :]))
 
 
 def _load(name: str) -> Callable[..., int | None]:
     module, function = COMMANDS[name].split(":")
     return getattr(import_module(f"worldfm_ros.cli.{module}"), function)
+
+
+def _print_version() -> None:
+    print("worldfm_ros", ElementTree.parse(share_directory() / "package.xml").findtext("version"))
 
 
 def _list_commands(words: list[str]) -> int:
@@ -54,7 +62,7 @@ def _list_commands(words: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    print("usage: worldfm COMMAND ...      (worldfm COMMAND --help tells more)\n")
+    print("usage: worldfm COMMAND ...      (worldfm COMMAND --help tells more; worldfm --version)\n")
     for name, text in known.items():
         print(f"  worldfm {name:<22} {text}")
     return 0 if {"-h", "--help"} & set(words) or not words else 2

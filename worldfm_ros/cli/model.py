@@ -11,13 +11,12 @@ from pathlib import Path
 import tyro
 
 from worldfm_ros.cli.facts import AsJson, print_facts
+from worldfm_ros.share import NO_NETWORK, find_model, installed_models
 
 
 def list_models() -> None:
     """List the models that come with the package: name, pixels, steps, network."""
-    from worldfm_ros.learned_painter import installed_models
-
-    print(f"{'anchors':<20} no network: the anchor drawing, holes filled from the reference")
+    print(f"{NO_NETWORK:<20} no network: the anchor drawing, holes filled from the reference")
     for name in installed_models():
         facts = describe(name)
         print(f"{name:<20} {facts['sizes']}, {facts['steps']} steps, {facts['parameters'] / 1e6:.2f} M parameters")
@@ -51,7 +50,6 @@ def describe(model: str | Path) -> dict:
     """The facts of a model folder, JSON-ready. Raises ValueError for a model that cannot be used."""
     from worldfm_ros.frame_model import checkpoint
     from worldfm_ros.frame_model.transformer import FrameTransformer
-    from worldfm_ros.learned_painter import find_model
 
     path = find_model(model)
     settings = asdict(checkpoint.read_settings(path))

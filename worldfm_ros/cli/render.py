@@ -75,7 +75,7 @@ def check_out(out: Path, rate: float) -> None:
 
 
 def write_video(frames: Iterator[RgbdFrame], intrinsics: Intrinsics, rate: float, path: Path) -> None:
-    """MPEG-4, whole or not at all. Raises OSError when this OpenCV cannot write it."""
+    """MPEG-4, whole or not at all. Raises OSError when this OpenCV cannot write it, or the disk is full."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         video = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate,
@@ -83,9 +83,22 @@ def write_video(frames: Iterator[RgbdFrame], intrinsics: Intrinsics, rate: float
         if not video.isOpened():
             raise OSError(f"OpenCV cannot write {intrinsics.width}x{intrinsics.height} MPEG-4 video; "
                           "render into a folder")
+        written = 0
         for frame in frames:
             video.write(np.ascontiguousarray(frame.rgb[..., ::-1]))
+            written += 1
         video.release()
+        if (readable := count_frames(partial)) != written:  # OpenCV does not say when a write fails
+            raise OSError(f"cannot write {path}: {readable} of {written} frames can be read back; is the disk full?")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def count_frames(path: Path) -> int:
+    """The frames of a video that can be read; 0 for what is none."""
+    video, count = cv2.VideoCapture(str(path)), 0
+    while video.grab():
+        count += 1
+    video.release()
+    return count

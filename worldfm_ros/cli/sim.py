@@ -16,16 +16,17 @@ from typing import Annotated
 
 import tyro
 
-from worldfm_ros.nodes.arguments import SimulationArguments, parse_arguments
+from worldfm_ros.nodes.arguments import SimulationArguments, as_text, parse_arguments
 from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
 
-STOP_SECONDS = 2.5  # after this a node that does not stop is killed
+STOP_SECONDS = 10.0  # after this a node that does not stop is killed
 SETTLE_SECONDS = 0.3  # in which what the others published last reaches the nodes that listen
+POLL_SECONDS = 0.05
 
 
 def describe_arguments() -> str:
     """One line an argument, for --help."""
-    rows = [(f"{f.name}:={f.default}", f.metadata["text"]) for f in fields(SimulationArguments)]
+    rows = [(f"{f.name}:={as_text(f.default)}", f.metadata["text"]) for f in fields(SimulationArguments)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
 
@@ -61,21 +62,28 @@ class RunningNode:
 def run(nodes: Sequence[NodeSpec]) -> int:
     """Start every node, wait until an essential one ends or SIGINT or SIGTERM comes, stop the others.
 
-    Returns 0, or the exit code of the first node that failed.
+    Returns 0, or the exit code of the first node that failed. A second Ctrl-C kills what has not stopped.
     """
     stop_requests: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stop_requests.append(received))
     running = [start(node) for node in nodes]
+    failed = []
     try:
         while not stop_requests and not any(n.spec.essential and n.process.poll() is not None for n in running):
-            time.sleep(0.05)
+            time.sleep(POLL_SECONDS)
+        failed = failures(running)
     finally:
-        stop(running)
-    failed = [n for n in running if n.spec.essential and n.process.returncode != 0]
+        stop(running, stop_requests)
+    failed = failed or failures(running)
     for node in failed:
         print(f"error: {node.spec.executable} ended with exit code {node.process.returncode}", file=sys.stderr)
     return _exit_code(failed[0].process) if failed else 0
+
+
+def failures(running: Sequence[RunningNode]) -> list[RunningNode]:
+    """The essential nodes that have failed. Our SIGINT may also end a node whose handlers are gone: that is none."""
+    return [n for n in running if n.spec.essential and n.process.poll() not in (None, 0, -signal.SIGINT)]
 
 
 def start(node: NodeSpec) -> RunningNode:
@@ -96,17 +104,25 @@ def _exit_code(process: subprocess.Popen) -> int:
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
-def stop(running: Sequence[RunningNode]) -> None:
-    """SIGINT to every node, to those that only listen a little later; SIGKILL to what is there after STOP_SECONDS."""
+def stop(running: Sequence[RunningNode], stop_requests: list[int]) -> None:
+    """SIGINT to every node, to those that only listen a little later; SIGKILL to what is there after STOP_SECONDS, or
+    when another stop request comes.
+    """
     deadline = time.monotonic() + STOP_SECONDS
     _interrupt(node for node in running if not node.spec.listens)
     time.sleep(SETTLE_SECONDS)
     _interrupt(node for node in running if node.spec.listens)
+    stop_requests.clear()  # those of until now may be one that came twice: to us, and to our process group
+    while any(node.process.poll() is None for node in running):
+        if stop_requests or time.monotonic() > deadline:
+            _kill(running, "when asked again" if stop_requests else f"within {STOP_SECONDS:g} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _kill(running: Sequence[RunningNode], reason: str) -> None:
     for node in running:
-        try:
-            node.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            print(f"error: {node.spec.executable} did not stop within {STOP_SECONDS} s; killed", file=sys.stderr)
+        if node.process.poll() is None:
+            print(f"error: {node.spec.executable} did not stop {reason}; killed", file=sys.stderr)
             node.process.kill()
             node.process.wait()
 
@@ -120,7 +136,9 @@ def _interrupt(nodes: Iterable[RunningNode]) -> None:
 def command(node: NodeSpec) -> list[str]:
     """The node's command line."""
     words = [sys.executable, "-m", node.module, "--ros-args", "-r", f"__ns:=/{node.namespace.strip('/')}"]
-    return words + [word for name, value in node.parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    for name, value in node.parameters.items():
+        words += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]  # rcl's YAML knows no surrogate escapes
+    return words
 
 
 def environment() -> dict[str, str]:

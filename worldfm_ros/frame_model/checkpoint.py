@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 import inspect
 import json
+import math
 import os
 from pathlib import Path
 import shutil
@@ -76,6 +77,10 @@ def _is_size(size: object) -> bool:
     return isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
 
 
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 @dataclass(eq=False)
 class LoadedModel:
     """A model folder in memory, on one device."""
@@ -119,8 +124,8 @@ def load_model_folder(path: str | Path, device: torch.device | str = "cpu",
     """Read a model folder onto `device`, ready to run in `dtype` (default: the stored one, but float32 on a CPU that is
     not made for that).
 
-    Raises ModelError: a file is missing, cut short or newer; a tensor is missing, unknown or wrongly shaped; parts do
-    not fit together; the device cannot run the dtype or has too little memory.
+    Raises ModelError: a file is missing, cut short or newer; a tensor is missing, unknown, wrongly shaped or not
+    finite; parts do not fit together; the device cannot run the dtype or has too little memory.
     """
     path, device = Path(path), torch.device(device)
     settings = read_settings(path)
@@ -163,6 +168,11 @@ def load_autoencoder(folder: str | Path) -> ModelMixin:
         raise ModelError(f"{file}: _class_name is one of {', '.join(AUTOENCODERS)}, got {name!r}")
     if "scaling_factor" not in config:  # diffusers would fill in that of another autoencoder
         raise ModelError(f"{file}: scaling_factor is missing; it is part of the autoencoder (SDXL's is 0.13025)")
+    scale, shift = config["scaling_factor"], config.get("shift_factor")
+    if not (_is_number(scale) and scale > 0):
+        raise ModelError(f"{file}: scaling_factor is a number above 0, got {scale!r}")
+    if shift is not None and not _is_number(shift):
+        raise ModelError(f"{file}: shift_factor is a number, got {shift!r}")
     return load_module(AUTOENCODERS[name], folder)
 
 
@@ -187,6 +197,7 @@ def load_module(cls: type[ModelMixin], folder: str | Path) -> ModelMixin:
         raise ModelError(f"{folder / CONFIG}: {error}") from None
     tensors = read_tensors(folder / WEIGHTS)
     check_tensors(folder / WEIGHTS, tensors, shapes(module))
+    check_finite(folder / WEIGHTS, tensors)
     module.load_state_dict(tensors, strict=True, assign=True)
     assert not any(buffer.is_meta for buffer in module.buffers()), "a buffer that is not stored cannot be restored"
     return module.eval()
@@ -238,6 +249,13 @@ def check_tensors(file: str | Path, tensors: Mapping[str, Tensor], expected: Map
             problems.append(f"{name} holds {tensor.dtype}, expected floating point")
     if problems:
         raise ModelError(f"{file} does not fit the network: " + "; ".join(problems))
+
+
+def check_finite(file: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ModelError naming the first tensor that holds infinities or NaN: no frame could be painted with it."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{file} is damaged: {name} holds numbers that are not finite; restore the file")
 
 
 def check_dtype(device: torch.device, dtype: torch.dtype) -> None:

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 import difflib
 import math
+import os
 from pathlib import Path
+import re
 
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.rgbd_folder import read_poses
 
 MAX_RATE = 1000.0
+MAX_PORT = 65535
+PATHS = ("world", "model", "trajectory", "bag", "params_file")  # which may begin with ~
+ROS_NAME = r"[A-Za-z_]\w*"
 
 
 def _argument(default, text: str):
@@ -34,12 +39,21 @@ class SimulationArguments:
     )
     record: bool = _argument(False, "record a bag")
     bag: str = _argument("", "bag folder to create; default worldfm_<date>_<time>")
-    viewer: bool = _argument(True, "serve the live image on http://localhost:8080")
+    viewer: bool = _argument(True, "serve the live image on http://localhost:PORT")
+    port: int = _argument(8080, "port of the viewer; 0 takes any free one")
     seed: int = _argument(0, "seed of the robot's tour and of the model's noise")
     namespace: str = _argument("camera", "namespace of the camera's topics")
     params_file: str = _argument("", "ROS parameter file; arguments given on the command line beat it")
 
     def __post_init__(self) -> None:
+        for name in PATHS:
+            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+        object.__setattr__(self, "namespace", self.namespace.strip("/"))
+        if self.namespace and not re.fullmatch(f"{ROS_NAME}(/{ROS_NAME})*", self.namespace, re.ASCII):
+            raise ValueError("namespace is one or more names with / between them, each of letters, digits and _ and "
+                             f"not beginning with a digit, such as camera or front/camera; got {self.namespace!r}")
+        if not 0 <= self.port <= MAX_PORT:
+            raise ValueError(f"port is from 0 to {MAX_PORT}, got {self.port}")
         Intrinsics.from_hfov(self.width, self.height, math.radians(self.hfov))
         if not 0.0 < self.rate <= MAX_RATE:
             raise ValueError(f"rate is above 0 and at most {MAX_RATE:g} Hz, got {self.rate}")
@@ -83,6 +97,11 @@ def arguments_from_text(values: Mapping[str, str]) -> SimulationArguments:
                 + f" The arguments: {', '.join(known)}"
             )
     return SimulationArguments(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
+
+
+def as_text(value: object) -> str:
+    """A value as it is written after `name:=`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parse(name: str, default: object, text: str) -> object:

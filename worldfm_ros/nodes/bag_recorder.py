@@ -2,7 +2,8 @@
 
     bag_recorder --ros-args -p bag:=run1 -p storage:=mcap -p topics:="['camera/image_raw sensor_msgs/msg/Image', ...]"
 
-Exit codes: 0 stopped by a signal, the bag is closed; 1 the disk failed, the bag ends there; 2 nothing was recorded.
+Exit codes: 0 stopped by a signal, the bag is closed; 1 the disk failed, the bag ends there; 2 it could not start, or
+nothing was recorded.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from worldfm_ros.bag import DISK_ERRORS, FLUSH_PERIOD, BagWriter
 from worldfm_ros.nodes.graph import recorded_topics
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run
+from worldfm_ros.nodes.tf_history import seconds
 
 DEPTH = 100  # messages that DDS keeps for a topic while the executor is busy
 QUEUE_BYTES = 256 * 2**20  # what may wait for a slow disk
 TAKE_TIME = 0.5  # seconds for what DDS has delivered and nobody has taken when the recorder is stopped
 DRAIN_TIME = 1.5  # seconds for what waits for the disk then
 CLOCK_PERIOD = 0.5  # seconds between two looks for a publisher of /clock
-DISK_FAILED = 1  # exit code
+DISK_FAILED, NOTHING_RECORDED = 1, 2  # exit codes
 TOPICS = recorded_topics("camera")
 
 
@@ -72,7 +74,7 @@ class Recording:
         self._changed = threading.Condition()
         self._topics: dict[str, tuple[Topic, list[Qos]]] = {}
         self._connections: dict[str, Connection] = {}
-        self._last_stamp = 0
+        self.newest = 0  # stamp, ns
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._write_all, name="bag writer", daemon=True)
         self._thread.start()
@@ -93,8 +95,8 @@ class Recording:
             if self.error or self._deadline is not None or len(data) > self._room:
                 self.lost[topic] += 1
                 return False
-            self._last_stamp = max(self._last_stamp, stamp)
-            self._queue.append((topic, self._last_stamp, data))
+            self.newest = max(self.newest, stamp)
+            self._queue.append((topic, self.newest, data))
             self._room -= len(data)
             self._changed.notify()
         return True
@@ -144,9 +146,10 @@ class BagRecorder(Node):
     Raises ValueError for topics and OSError for a bag folder that will not do.
     """
 
-    def __init__(self) -> None:
-        super().__init__("bag_recorder")
+    def __init__(self, **node_options) -> None:
+        super().__init__("bag_recorder", **node_options)
         self.exit_code: int | None = None
+        self._went_back = False
         parameters = declare_parameters(self, RecorderParameters)
         topics = dict.fromkeys(self._parse(text) for text in parameters.topics)
         # TF first: an image whose pose is not in the bag is of no use
@@ -184,12 +187,24 @@ class BagRecorder(Node):
             if not announced:
                 self._recording.add_topic(topic, self._offered_qos(topic.name, qos))
                 announced = True
-            taken = self._recording.put(topic.name, self.get_clock().now().nanoseconds, data)
+            now = self.get_clock().now().nanoseconds
+            self._check_time(now)
+            taken = self._recording.put(topic.name, now, data)
             if not taken and self._recording.running:
                 self.get_logger().warning(f"the disk is too slow, {self._recording.lost.total()} messages lost so far",
                                           throttle_duration_sec=5.0)
 
         self.create_subscription(cls, topic.name, receive, qos, raw=True)
+
+    def _check_time(self, now: int) -> None:
+        """Say it once for each time that the clock goes back."""
+        newest, went_back = self._recording.newest, self._went_back
+        self._went_back = now < newest
+        if self._went_back and not went_back:
+            self.get_logger().warning(
+                f"time went back from {seconds(newest)} to {seconds(now)}; a bag's times never do: until the clock has "
+                f"passed {seconds(newest)} again, that is the time of all messages in the bag (their headers keep "
+                f"their own stamps). For a run from the start, start a new recording")
 
     def _offered_qos(self, topic: str, requested: QoSProfile) -> list[Qos]:
         """What the publishers offer; when they have gone already, what was requested (they offered as much)."""
@@ -223,8 +238,6 @@ class BagRecorder(Node):
         recording, log = self._recording, self.get_logger()
         for topic in self._topics:
             log.info(f"{recording.written[topic.name]:7d} {topic.name}")
-        if not recording.received:
-            log.warning("nothing was received: is anybody publishing these topics, RELIABLE?")
         if recording.lost:
             log.warning("lost: " + ", ".join(f"{count} of {topic}" for topic, count in recording.lost.items()))
         summary = (f"bag {self._bag.path}: {recording.written.total()} messages, {self._bag.size / 1e6:.1f} MB, "
@@ -232,6 +245,9 @@ class BagRecorder(Node):
         if recording.error:
             self.exit_code = DISK_FAILED
             log.error(f"recording stopped: {recording.error}. What was written before is readable: {summary}")
+        elif not recording.written.total():
+            self.exit_code = NOTHING_RECORDED
+            log.error(f"nothing was recorded: is anybody publishing these topics, RELIABLE? {summary}")
         else:
             log.info(summary)
 

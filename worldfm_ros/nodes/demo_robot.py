@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 import math
 import sys
+from time import monotonic, sleep
 from typing import Protocol
 
 from geometry_msgs.msg import Twist, Vector3
 from nav_msgs.msg import Odometry
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -24,12 +26,15 @@ from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.nodes.conversions import SECOND, make_header, to_transform, to_transform_stamped
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run
-from worldfm_ros.nodes.ticks import TickSchedule, tick_period
+from worldfm_ros.nodes.tf_history import seconds
+from worldfm_ros.nodes.ticks import TickSchedule, missing_clock, tick_period
 from worldfm_ros.rgbd_folder import read_poses
 from worldfm_ros.world.storage import read_world
 
 COMMAND_LIFE = SECOND // 2  # ns; who steers by cmd_vel repeats it, as Nav2 and teleop tools do
-PATIENCE = 60 * SECOND  # ns; the longest wait for the nodes that listen
+PATIENCE = 60.0  # seconds, real ones; the longest wait for the nodes that listen
+CLOCK_PERIOD = 5.0  # seconds between two complaints about a missing /clock
+DISCOVERY = 3.0  # seconds in which a robot that runs already becomes known; mostly in one, but not on a busy machine
 SETTLE = SECOND  # ns between the listeners' arrival and the start; discovery is not done on both sides at once
 
 
@@ -41,6 +46,7 @@ class RobotParameters:
     tf_rate: float = describe(50.0, "TF and odometry messages per second when the robot drives", 5.0, 1000.0)
     duration: float = describe(0.0, "seconds of motion, then the node ends; 0 = until stopped", 0.0)
     seed: int = describe(0, "seed of the tour through the keyframes' places", 0)
+    map_frame: str = describe("map", "TF frame of the world's coordinates, in which the robot moves")
     camera_height: float = describe(0.0, "camera above the floor, metres; 0 = as keyframes or trajectory", 0.0, 10.0)
     wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 60 s")
 
@@ -121,7 +127,9 @@ def body_twist(previous: Pose, pose: Pose, dt: float) -> Twist:
 
 
 class DemoRobot(Node):
-    """The node. Raises ValueError or OSError for a world, trajectory or parameter that it cannot work with."""
+    """The node. Raises ValueError or OSError for a world, trajectory or parameter that it cannot work with, and
+    ValueError when there is such a robot already.
+    """
 
     def __init__(self, **node_options) -> None:
         super().__init__("demo_robot", **node_options)
@@ -130,27 +138,44 @@ class DemoRobot(Node):
         self._motion, mount = (playback if parameters.trajectory else self_driving)(parameters)
         self._period = tick_period(parameters.rate if parameters.trajectory else parameters.tf_rate)
         self._ticks = TickSchedule(self._period)
-        self._first: int | None = None  # stamp of the first tick, ns
+        self._came = monotonic()
         self._start: int | None = None  # stamp of the start pose, ns, once that is decided
         self._command: tuple[int, tuple[float, float]] | None = None  # when it came, ns; v, w
         self._tf = self.create_publisher(TFMessage, "/tf", 100)
+        self._check_alone()
         self._odom = self.create_publisher(Odometry, "odom", 10)
-        self._publish_static(mount)
+        self._publish_static(parameters.map_frame, mount)
         if not parameters.trajectory:
             self.create_subscription(Twist, "cmd_vel", self._on_command, 1)
         self._timer = self.create_timer(self._period / SECOND, self._on_timer)
+        self.create_timer(CLOCK_PERIOD, self._check_clock, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Let the last pose arrive: whoever records needs it for the last image."""
         self._tf.wait_for_all_acked(Duration(seconds=0.1))
 
-    def _publish_static(self, mount: Pose) -> None:
-        # map -> odom too: this odometry is exact, so there is never a correction, and nobody has to wait for its stamp
+    def _check_alone(self) -> None:
+        """Raise ValueError when another demo robot publishes /tf: every listener would get a mixture of the two."""
+        while monotonic() - self._came < DISCOVERY:
+            names = [info.node_name for info in self.get_publishers_info_by_topic("/tf")]
+            if names.count(self.get_name()) > 1:
+                self.destroy_node()
+                raise ValueError(
+                    f"another demo_robot publishes /tf in ROS domain {self.context.get_domain_id()}; stop it "
+                    f"(one that was killed is forgotten after 20 s), or set another ROS_DOMAIN_ID for this one")
+            sleep(0.05)
+
+    def _check_clock(self) -> None:
+        if problem := missing_clock(self):
+            self.get_logger().warning(f"the robot stands still: {problem}")
+
+    def _publish_static(self, map_frame: str, mount: Pose) -> None:
+        # odom too: it is exact, so there is never a correction, and nobody has to wait for its stamp
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
         now = self.get_clock().now().nanoseconds
         self._tf_static.publish(TFMessage(transforms=[
-            to_transform_stamped(Pose.identity(), "map", "odom", now),
+            to_transform_stamped(Pose.identity(), map_frame, "odom", now),
             to_transform_stamped(mount, "base_link", "camera_link", now),
             to_transform_stamped(T_BODY_OPTICAL, "camera_link", "camera_optical_frame", now),
         ]))
@@ -185,15 +210,14 @@ class DemoRobot(Node):
 
     def _decide_start(self, stamp: int) -> None:
         """Set the start when everybody who is waited for listens to /tf, or when they have not come in time."""
-        self._first = self._first or stamp
         listening = {info.node_name for info in self.get_subscriptions_info_by_topic("/tf")}
         missing = [name for name in self._settings.wait_for if name not in listening]
-        if missing and stamp - self._first < PATIENCE:
+        if missing and monotonic() - self._came < PATIENCE:
             return
         if missing:
             self.get_logger().warning(f"{', '.join(missing)} did not come to listen to /tf; the robot starts anyway")
         self._start = stamp + math.ceil(SETTLE / self._period) * self._period
-        self.get_logger().info(f"motion starts at {self._start / SECOND:.9f}")
+        self.get_logger().info(f"motion starts at {seconds(self._start)}")
 
     def _command_at(self, stamp: int) -> tuple[float, float] | None:
         """The command in force: the last one, unless it is too old."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 import math
-import sys
 import time
 import traceback
+from typing import NoReturn
 
 import numpy as np
 from rclpy.node import Node
@@ -25,7 +25,7 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.nodes.conversions import ImageMessage, camera_info, make_header
 from worldfm_ros.nodes.health import Health
 from worldfm_ros.nodes.parameters import declare_parameters, describe
-from worldfm_ros.nodes.runner import run
+from worldfm_ros.nodes.runner import leave, run
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
 from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import TickSchedule, tick_period
@@ -36,6 +36,7 @@ ADVICE = {
     "not_connected": "A link of the TF tree is missing, often map -> odom or the static mount of the camera.",
     "extrapolation_future": "TF comes late or not at all: does its publisher run, on this clock (use_sim_time)? "
                             "If it is only slow, raise tf_timeout.",
+    "gap": "TF stopped for a while, or its publisher is slower than 1 Hz.",
     "extrapolation_past": "This camera's clock is behind TF's: do both have the same use_sim_time?",
     "invalid_transform": "Correct the publisher of that transform.",
     "outdated_transform": "That publisher's clock is behind: does it have the same use_sim_time as the others?",
@@ -54,7 +55,7 @@ class CameraParameters:
     rate: float = describe(10.0, "images per second", 0.01, 1000.0)
     preset: str = describe("exact", "exact, or fast: a network's picture may change for speed (docs/frame_model.md)")
     seed: int = describe(0, "seed of the frame model", 0)
-    map_frame: str = describe("map", "TF frame of the world's coordinates")
+    map_frame: str = describe("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes; frame_id of the images")
     tf_timeout: float = describe(0.5, "seconds to wait for the TF of a stamp before its image is dropped", 0.0, 60.0)
     always_on: bool = describe(False, "paint even when nobody subscribes")
@@ -69,7 +70,10 @@ class CameraOutputs:
             # one profile for each topic, because rclpy writes the overrides into it
             qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
             overridable = QoSOverridingOptions.with_default_policies()
-            return node.create_publisher(kind, topic, qos, qos_overriding_options=overridable)
+            try:
+                return node.create_publisher(kind, topic, qos, qos_overriding_options=overridable)
+            except RuntimeError as error:
+                raise ValueError(f"the publisher of {topic} cannot be made: {error}") from None
 
         size = intrinsics.width, intrinsics.height
         self._intrinsics = intrinsics
@@ -101,17 +105,18 @@ class FrameCamera(Node):
     """The node. Raises ValueError or OSError for a world, model or parameter that it cannot work with."""
 
     def __init__(self, generator=None, **node_options) -> None:
-        """`generator`: anything with generate(T_map_camera, intrinsics) -> Frame; by default the parameters' world and
-        model."""
+        """`generator`: anything with generate(T_map_camera, intrinsics) -> Frame and a world with a frame_id; by
+        default the parameters' world and model."""
         super().__init__("frame_camera", **node_options)
         self.settings = settings = declare_parameters(self, CameraParameters)
         self._intrinsics = Intrinsics.from_hfov(settings.width, settings.height, math.radians(settings.hfov))
         self._generator = generator or _load_generator(settings, self._intrinsics)
+        self._map_frame = settings.map_frame or self._generator.world.frame_id
         self._outputs = CameraOutputs(self, self._intrinsics)
         self._worker = NewestWorker(self._paint, together=0.5 / settings.rate)
         self._ticks = TickSchedule(tick_period(settings.rate))
         # Last, because a camera that subscribes to /tf is taken to be ready.
-        self._listener = TransformListener(self, TransformBuffer())
+        self._listener = TransformListener(self, TransformBuffer(), self._on_jump)
         self._health = Health(self, self._listener.refused)
         self._timer = self.create_timer(1.0 / settings.rate, self._tick)
 
@@ -124,10 +129,15 @@ class FrameCamera(Node):
         settings = self.settings
         if settings.always_on or self._outputs.wanted():
             for stamp in stamps:
-                self._listener.request(settings.map_frame, settings.camera_frame, stamp, settings.tf_timeout,
+                self._listener.request(self._map_frame, settings.camera_frame, stamp, settings.tf_timeout,
                                        partial(self._on_pose, stamp))
         self._timer.timer_period_ns = self._ticks.wait(now)
         self._timer.reset()
+
+    def _on_jump(self) -> None:
+        for stamp, _ in self._worker.clear():  # published now, they would come from the future
+            self._health.dropped("time_jump", f"no image for time {seconds(stamp)}: time went back before it was "
+                                 f"painted. {ADVICE['time_jump']}")
 
     def _on_pose(self, stamp: int, outcome: Pose | TransformError) -> None:
         if isinstance(outcome, TransformError):
@@ -138,21 +148,21 @@ class FrameCamera(Node):
 
     def _paint(self, tick: tuple[int, Pose]) -> None:
         stamp, T_map_camera = tick
+        failed = f"no image for time {seconds(stamp)}: the generator failed"
         try:
-            self._show(stamp, T_map_camera)
+            started = time.perf_counter()
+            frame = self._generator.generate(T_map_camera, self._intrinsics)
+            self._health.generated(time.perf_counter() - started)
+            self._worker.deliver(lambda: self._publish(frame, stamp, T_map_camera))
+        except ValueError as error:  # a pose that cannot be shown, such as one at 1e300 m
+            self._health.dropped("generate_failed", f"{failed} at {T_map_camera.translation}: {error}")
         except Exception:  # whatever a model may raise: this image is lost, the next one may be well
-            text = f"no image for time {seconds(stamp)}: the generator failed\n{traceback.format_exc()}"
-            self._health.dropped("generate_failed", text)
+            self._health.dropped("generate_failed", f"{failed}\n{traceback.format_exc()}")
 
-    def _show(self, stamp: int, T_map_camera: Pose) -> None:
-        started = time.perf_counter()
-        frame = self._generator.generate(T_map_camera, self._intrinsics)
-        self._health.generated(time.perf_counter() - started)
-        if self._worker.closed:
-            return
+    def _publish(self, frame, stamp: int, T_map_camera: Pose) -> None:
         if not frame.coverage.any():
-            self._health.warn("nothing_seen", f"the camera at {np.round(T_map_camera.translation, 3)} in frame "
-                              f"{self.settings.map_frame!r} sees nothing of the world. Is the robot inside it?")
+            self._health.nothing_seen(f"the camera at {np.round(T_map_camera.translation, 3)} in frame "
+                                      f"{self._map_frame!r} sees nothing of the world. Is the robot inside it?")
         self._outputs.publish(frame, make_header(stamp, self.settings.camera_frame))
         self._health.published()
 
@@ -171,9 +181,9 @@ def _load_generator(settings: CameraParameters, intrinsics: Intrinsics):
     return generator
 
 
-def main(args=None) -> int:
-    return run(FrameCamera, args)
+def main(args=None) -> NoReturn:
+    leave(run(FrameCamera, args))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

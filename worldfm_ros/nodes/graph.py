@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 import re
 import shutil
+import sys
 
 import yaml
 
 from worldfm_ros.nodes.arguments import SimulationArguments
 from worldfm_ros.progress import Progress
-from worldfm_ros.share import share_directory
+from worldfm_ros.share import NO_NETWORK, find_model, share_directory
 from worldfm_ros.world.storage import read_manifest
 
 SHARED_MEMORY = 512 * 2**20  # bytes that a handful of processes with the segment of config/fastdds.xml take
@@ -43,32 +44,38 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     """The nodes of a simulation. Parameters come from the arguments' defaults, then from the params_file, then from the
     arguments that the user wrote, which `given` names: what comes later wins.
     """
-    world = world_folder(arguments.world)
-    read_manifest(world)
+    camera = f"/{arguments.namespace}".rstrip("/")
+    blocks = read_parameter_file(arguments.params_file) if arguments.params_file else {}
+    warn_of_unused_keys(blocks, arguments.params_file, camera)
     values = {f.name: getattr(arguments, f.name) for f in fields(arguments)}
+
+    def parameters(node: str, names: Sequence[str], **wiring: object) -> dict[str, object]:
+        written = {name: values[name] for name in names if name in given}
+        return {name: values[name] for name in names} | wiring | parameters_of(node, blocks) | written
+
+    model = str(parameters(f"{camera}/frame_camera", ("model",))["model"])
+    if model != NO_NETWORK:
+        find_model(model)  # before the world, which may have to be built
+    world = world_folder(arguments.world)
+    map_frame = read_manifest(world)["frame_id"]
     values |= {
         "world": str(world),
         "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
     }
-
-    def parameters(node: str, names: Sequence[str], **wiring: object) -> dict[str, object]:
-        from_file = read_parameters(arguments.params_file, node) if arguments.params_file else {}
-        written = {name: values[name] for name in names if name in given}
-        return {name: values[name] for name in names} | wiring | from_file | written
-
-    camera = f"/{arguments.namespace}".rstrip("/")
     names = ("world", "model", "width", "height", "hfov", "rate", "seed")
-    nodes = [NodeSpec("frame_camera", arguments.namespace, parameters(f"{camera}/frame_camera", names))]
+    painter = parameters(f"{camera}/frame_camera", names, map_frame=map_frame)
+    nodes = [NodeSpec("frame_camera", arguments.namespace, painter)]
     if arguments.record:
         topics = parameters("/bag_recorder", ("bag",), topics=recorded_topics(arguments.namespace))
         nodes.append(NodeSpec("bag_recorder", parameters=topics, listens=True))
     wait_for = [node.executable for node in nodes]  # the robot holds still until these listen to /tf
     if arguments.viewer:
-        image = parameters("/viewer", (), image=f"{camera}/image_raw")
+        image = parameters("/viewer", ("port",), image=f"{camera}/image_raw", map_frame=map_frame)
         nodes.append(NodeSpec("viewer", parameters=image, essential=False, listens=True))
     names = ("world", "trajectory", "rate", "duration", "seed")
-    nodes.append(NodeSpec("demo_robot", parameters=parameters("/demo_robot", names, wait_for=wait_for)))
+    robot = parameters("/demo_robot", names, wait_for=wait_for, map_frame=map_frame)
+    nodes.append(NodeSpec("demo_robot", parameters=robot))
     return nodes
 
 
@@ -119,24 +126,40 @@ def _shared_memory_is_large() -> bool:
         return False
 
 
-def read_parameters(file: str | Path, node: str) -> dict[str, object]:
-    """What a ROS parameter file says for a node (its full name): keys may be names or hold * (one part) and ** (any).
+Blocks = Mapping[str, Mapping[str, object]]  # parameters by the key of a parameter file
+
+
+def read_parameter_file(file: str | Path) -> Blocks:
+    """The parameters of a ROS parameter file by its keys, which may hold * (one part of a node's name) and ** (any).
 
     Nested parameters come with dotted names. Raises ValueError for a file of another form.
     """
     try:
         content = yaml.safe_load(Path(file).read_text()) or {}
-        blocks = {key: _dotted(block["ros__parameters"]) for key, block in content.items()}
+        return {key: _dotted(block["ros__parameters"]) for key, block in content.items()}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} is no ROS parameter file ({error}); expected NODE: {{ros__parameters: {{name: value}}}}"
         ) from None
-    parameters: dict[str, object] = {}
-    for key, block in blocks.items():
-        pattern = re.escape("/" + key.strip("/")).replace(r"/\*\*", "(/.+)?").replace(r"\*", "[^/]+")
-        if re.fullmatch(pattern, node):
-            parameters |= block
-    return parameters
+
+
+def parameters_of(node: str, blocks: Blocks) -> dict[str, object]:
+    """What the blocks say for a node, given by its full name; later ones win."""
+    return {name: value for key, block in blocks.items() if _matches(key, node) for name, value in block.items()}
+
+
+def warn_of_unused_keys(blocks: Blocks, file: str, camera: str) -> None:
+    """Say which keys belong to no node that a simulation has, whether it is started now or not."""
+    nodes = (f"{camera}/frame_camera", "/bag_recorder", "/viewer", "/demo_robot")
+    for key in blocks:
+        if not any(_matches(key, node) for node in nodes):
+            print(f"warning: {file}: {key!r} is none of the nodes {', '.join(nodes)}; its parameters have no effect",
+                  file=sys.stderr)
+
+
+def _matches(key: str, node: str) -> bool:
+    pattern = re.escape("/" + key.strip("/")).replace(r"/\*\*", "(/.+)?").replace(r"\*", "[^/]+")
+    return re.fullmatch(pattern, node) is not None
 
 
 def _dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -10,6 +10,8 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 
+from worldfm_ros.nodes.ticks import missing_clock
+
 START_UP = 3.0  # seconds in which missing TF is no news
 WARNING_PERIOD = 5.0  # seconds between two warnings for the same reason
 REPORT_PERIOD = 1.0  # seconds
@@ -22,24 +24,21 @@ class Health:
         """`refused`: the TF listener's count of transforms that it ignored, by reason."""
         self._node, self._refused = node, refused
         self._lock = threading.Lock()
-        self._published = self._overruns = self._generated = 0
-        self._generate_seconds = 0.0
-        self._dropped: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._generated, self._generate_seconds = 0, 0.0
         self._warned: dict[str, float] = {}
         self._started = time.monotonic()
-        self._reported = (self._started, 0, 0)  # when, published, dropped
+        self._reported = self._started, Counter()  # when, and the counts then
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # on the steady clock: a simulation that stands still must still be explained
         node.create_timer(REPORT_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def published(self) -> None:
-        with self._lock:
-            self._published += 1
+        self._count("published")
 
     def overrun(self, count: int) -> None:
         """Ticks gave way to newer ones, because the generator is slower than the rate."""
-        with self._lock:
-            self._overruns += count
+        self._count("overruns", count)
 
     def generated(self, duration: float) -> None:
         with self._lock:
@@ -48,9 +47,13 @@ class Health:
 
     def dropped(self, reason: str, text: str) -> None:
         """Count an image that could not be made, and say why."""
-        with self._lock:
-            self._dropped[reason] += 1
+        self._count(f"dropped.{reason}")
         self.warn(reason, text)
+
+    def nothing_seen(self, text: str) -> None:
+        """Count an image that shows nothing of the world, and say so."""
+        self._count("nothing_seen")
+        self.warn("nothing_seen", text)
 
     def warn(self, reason: str, text: str) -> None:
         """Log `text` unless it is too early, or the same reason was logged a moment ago."""
@@ -61,29 +64,44 @@ class Health:
             self._warned[reason] = now
         self._node.get_logger().warning(text)
 
+    def _count(self, name: str, count: int = 1) -> None:
+        with self._lock:
+            self._counts[name] += count
+
     def _report(self) -> None:
-        array = DiagnosticArray(status=[self._status()])
+        no_clock = missing_clock(self._node)
+        if no_clock:
+            self.warn("no_clock", no_clock)
+        array = DiagnosticArray(status=[self._status(no_clock)])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
-    def _status(self) -> DiagnosticStatus:
+    def _status(self, no_clock: str) -> DiagnosticStatus:
         with self._lock:
-            now, dropped = time.monotonic(), self._dropped.total()
-            since, published_then, dropped_then = self._reported
-            self._reported = now, self._published, dropped
-            rate = (self._published - published_then) / (now - since)
-            values = {
-                "published": self._published,
-                "rate": f"{rate:.2f}",
-                "mean_generate_ms": f"{1e3 * self._generate_seconds / max(1, self._generated):.1f}",
-                "overruns": self._overruns,
-                **{f"dropped.{reason}": n for reason, n in sorted(self._dropped.items())},
-                **{f"tf_refused.{reason}": n for reason, n in sorted(self._refused.items())},
-            }
-        lost = dropped - dropped_then
+            now, counts = time.monotonic(), self._counts.copy()
+            since, before = self._reported
+            self._reported = now, counts
+            mean = self._generate_seconds / max(1, self._generated)
+        news = counts - before
+        rate = news["published"] / (now - since)
+        dropped = {name: count for name, count in sorted(counts.items()) if name.startswith("dropped.")}
+        lost = sum(news[name] for name in dropped)
+        values = {
+            "published": counts["published"],
+            "rate": f"{rate:.2f}",
+            "mean_generate_ms": f"{1e3 * mean:.1f}",
+            "overruns": counts["overruns"],
+            "nothing_seen": counts["nothing_seen"],
+            **dropped,
+            **{f"tf_refused.{reason}": n for reason, n in sorted(self._refused.items())},
+        }
+        problems = [f"{lost} dropped"] if lost else []
+        problems += [f"{news['nothing_seen']} see nothing of the world"] if news["nothing_seen"] else []
+        problems += [no_clock] if no_clock else []
+        bad = DiagnosticStatus.ERROR if lost and not rate else DiagnosticStatus.WARN
         return DiagnosticStatus(
-            level=DiagnosticStatus.OK if not lost else DiagnosticStatus.WARN if rate else DiagnosticStatus.ERROR,
+            level=bad if problems else DiagnosticStatus.OK,
             name=f"{self._node.get_fully_qualified_name()}: images",
-            message=f"{rate:.1f} images/s" + (f", {lost} dropped" if lost else ""),
+            message=", ".join([f"{rate:.1f} images/s", *problems]),
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )

@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import sys
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+LIKENESS = 0.8  # 0 to 1; two letters exchanged in a word of five
 _MAX_INTEGER = 2**63 - 1
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", list: "a list of strings"}
 
@@ -30,9 +32,21 @@ def declare_parameters(node, cls):
     """Declare every field of dataclass `cls` on the node, read-only, and return an instance with the node's values.
 
     A whole number is accepted where a float is asked (`rate:=10`). Raises ValueError that names the parameter, what it
-    takes and what came.
+    takes and what came, and for a name that is almost one of them; another unknown name is warned of.
     """
+    _check_names(node, [field.name for field in dataclasses.fields(cls)])
     return cls(**{field.name: _declare(node, field) for field in dataclasses.fields(cls)})
+
+
+def _check_names(node, names: list[str]) -> None:
+    """No misspelt name passes. What resembles none may be meant for other nodes: a file's `/**` goes to all of them."""
+    for given in node._parameter_overrides:  # rclpy shows those of undeclared parameters nowhere else
+        if given in names or node.has_parameter(given) or given.startswith("qos_overrides."):
+            continue
+        near = difflib.get_close_matches(given, names, n=1, cutoff=LIKENESS)
+        if near:
+            raise ValueError(f"there is no parameter {given!r}; did you mean {near[0]!r}?")
+        node.get_logger().warning(f"there is no parameter {given!r}; it is ignored. The parameters: {', '.join(names)}")
 
 
 def _declare(node, field: dataclasses.Field):

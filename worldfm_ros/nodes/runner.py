@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
+import re
 import signal
 import sys
+from typing import NoReturn
 
 import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.signals import SignalHandlerOptions
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WAKE_UP = 0.1  # seconds; a waiting executor cannot see a signal earlier
 BAD_START = 2  # exit code
+REFUSALS = (  # of parameters, arguments and environment variables, by the nodes and by rclpy
+    ValueError, OSError, ParameterException, NameValidationException,
+    rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError,
+)
 
 
 class _Stopped(BaseException):
@@ -42,7 +51,7 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
     """Make the node and spin it until a stop signal, or until it sets `node.exit_code` to a number.
 
     Returns the process's exit code: the node's, else 0; and 2 after one line on stderr when the node could not start
-    (ValueError or OSError). Calls `node.close()` at the end if there is one. To be called once, from the main thread;
+    (REFUSALS). Calls `node.close()` at the end if there is one. To be called once, from the main thread;
     the signal handlers stay, so that a second Ctrl-C does not tear the clean-up apart.
     """
     signals = _StopSignals()
@@ -53,13 +62,30 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
         signals.starting = False
     except _Stopped:
         status = 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except REFUSALS as error:
+        print(f"error: {_in_one_line(error)}", file=sys.stderr)
         status = BAD_START
     else:
         status = _spin(node, signals)
     rclpy.try_shutdown()
     return status
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, rclpy_implementation.UnknownROSArgsError):  # says the words and nothing else
+        return f"unknown ROS arguments: {error}"
+    without_places_in_rcl = re.sub(r",? at /\S+:\d+", "", str(error))
+    return re.sub(r"\s*\n\s*", " ", without_places_in_rcl.strip())
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, after `run`. For a node with native threads that may still be at work.
+
+    Python's own way out takes torch's libraries seconds to tear down, and it can crash under a thread of theirs.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _spin(node, signals: _StopSignals) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import threading
 
 from worldfm_ros.geometry import Pose
@@ -34,13 +34,15 @@ class _Request:
     stamp: int
     deadline: int
     callback: Callable[[Pose | TransformError], None]
+    seen: dict[str, str | type[TransformError]] = field(default_factory=dict)  # what its last attempt met, by frame
 
 
 class TransformBuffer:
     """A tree of frames over the last 10 s, with the rules of tf2's BufferCore.
 
     Each frame has one parent at a time and may change it; static transforms hold at any time; a single sample holds at
-    its own stamp only. Late transforms are sorted in while they are within the cache. Thread-safe.
+    its own stamp only. Late transforms are sorted in while they are within the cache. Unlike tf2, it does not
+    interpolate between samples more than MAX_GAP apart: what the robot did meanwhile is not known. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -62,18 +64,19 @@ class TransformBuffer:
                 pose = _checked(parent, child, translation, xyzw)
                 edge = self._edges.get(child)
                 answers = self._forget() if edge is not None and edge.goes_back(stamp_ns) else []
+                named = {parent, child} - self._frames
                 self._insert(parent, child, stamp_ns, pose, static)
             except TransformError as error:
                 self._refused[child] = type(error)(str(error))
                 raise
-            answers += self._settle(self._answer)
+            answers += self._settle(lambda r: self._answer(r) if self._is_news(r, child, named) else None)
         _call_back(answers)
 
     def lookup(self, target: str, source: str, stamp_ns: int | None) -> Pose:
         """T_target_source at the stamp; None or 0 = the newest time at which it is known.
 
-        Raises UnknownFrame, NotConnected, TransformLoop, ExtrapolationPast or ExtrapolationFuture; and InvalidTransform
-        or OutdatedTransform where the transform that is missing did come but was refused.
+        Raises UnknownFrame, NotConnected, TransformLoop, ExtrapolationPast, ExtrapolationFuture or TransformGap; and
+        InvalidTransform or OutdatedTransform where the transform that is missing did come but was refused.
         """
         with self._lock:
             if not stamp_ns:
@@ -95,10 +98,13 @@ class TransformBuffer:
 
         The callback runs in the thread whose call decided it: this one, `insert`, `expire` or `clear`.
         """
+        request = _Request(target, source, stamp_ns, deadline_ns, callback)
         with self._lock:
-            self._pending.append(_Request(target, source, stamp_ns, deadline_ns, callback))
-            answers = self._settle(self._answer)
-        _call_back(answers)
+            outcome = self._answer(request)
+            if outcome is None:
+                self._pending.append(request)
+        if outcome is not None:
+            callback(outcome)
 
     def next_deadline(self) -> int | None:
         """The earliest deadline of the waiting requests."""
@@ -178,8 +184,31 @@ class TransformBuffer:
             return error
 
     def _answer(self, request: _Request) -> Pose | TransformError | None:
+        """The outcome; None while it can still change, and then the request remembers what it has seen."""
         outcome = self._outcome(request)
-        return outcome if isinstance(outcome, Pose) or outcome.final else None
+        if isinstance(outcome, Pose) or outcome.final:
+            return outcome
+        request.seen.clear()
+        for frame in (request.target, request.source):
+            while isinstance(frame, str) and frame not in request.seen:
+                parent = request.seen[frame] = self._parent_at(frame, request.stamp)
+                frame = parent
+        return None
+
+    def _is_news(self, request: _Request, child: str, named: set[str]) -> bool:
+        """Whether a new transform of `child`, which named some frames for the first time, can change the outcome."""
+        if not request.stamp or request.target in named or request.source in named:
+            return True
+        return child in request.seen and self._parent_at(child, request.stamp) != request.seen[child]
+
+    def _parent_at(self, frame: str, stamp: int) -> str | type[TransformError]:
+        """The parent of a frame at the stamp, or the kind of error that says why there is none."""
+        if frame not in self._edges:
+            return NotConnected
+        try:
+            return self._edges[frame].parent_at(stamp)
+        except TransformError as error:
+            return type(error)
 
     def _settle(self, decide) -> list[tuple[_Request, Pose | TransformError]]:
         """Take the requests that `decide` has an outcome for out of the waiting list, in order."""
@@ -216,7 +245,8 @@ class TransformListener:
     A jump of that clock back in time clears the buffer.
     """
 
-    def __init__(self, node, buffer: TransformBuffer) -> None:
+    def __init__(self, node, buffer: TransformBuffer, on_jump: Callable[[], None] = lambda: None) -> None:
+        """`on_jump` is called after such a jump, in the node's executor."""
         from rclpy.clock import JumpThreshold
         from rclpy.duration import Duration
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -224,6 +254,7 @@ class TransformListener:
 
         self.refused: Counter[str] = Counter()  # transforms, by reason
         self._buffer, self._clock, self._logger = buffer, node.get_clock(), node.get_logger()
+        self._tell_of_jump = on_jump
         self._alarm = node.create_timer(1.0, self._expire)
         self._alarm.cancel()
         self._jump = self._clock.create_jump_callback(
@@ -264,3 +295,4 @@ class TransformListener:
     def _on_jump(self, jump) -> None:
         self._logger.warning("time jumped back: the TF history starts again")
         self._buffer.clear()
+        self._tell_of_jump()

@@ -11,7 +11,8 @@ from worldfm_ros.geometry import Pose
 
 SECOND = 10**9  # nanoseconds
 CACHE = 10 * SECOND
-JUMP_AFTER = 10  # outdated transforms of one frame in a row, none newer between: its clock went back
+MAX_GAP = SECOND  # between the samples that a pose is interpolated from: slow TF has 2 Hz; in an outage robots turn off
+JUMP_AFTER = 10  # transforms of one frame in a row from before its newest, none newer between: its clock went back
 
 
 class TransformError(Exception):
@@ -44,6 +45,12 @@ class ExtrapolationPast(TransformError):
 
     reason = "extrapolation_past"
     final = True
+
+
+class TransformGap(TransformError):
+    """The samples around the stamp are too far apart to interpolate between them (no error in tf2)."""
+
+    reason = "gap"
 
 
 class InvalidTransform(TransformError):
@@ -86,12 +93,18 @@ class StaticEdge:
     def goes_back(self, stamp: int) -> bool:
         return False
 
+    def parent_at(self, stamp: int | None) -> str:
+        return self._sample[0]
+
     def at(self, stamp: int | None) -> tuple[str, Pose]:
         return self._sample
 
 
 class MovingEdge:
-    """The recent parents and poses of one frame, sorted by stamp."""
+    """The recent parents and poses of one frame, sorted by stamp.
+
+    A stamp is known at a sample, and between two samples that are at most MAX_GAP apart.
+    """
 
     static = False
 
@@ -100,6 +113,8 @@ class MovingEdge:
         self._stamps: list[int] = []
         self._samples: list[tuple[str, Pose]] = []
         self._outdated = 0  # refused in a row
+        self._behind = 0  # from before the newest in a row, each newer than the one before it
+        self._latest_arrival = 0  # stamp
 
     @property
     def newest(self) -> int:
@@ -115,6 +130,8 @@ class MovingEdge:
         i = bisect_left(self._stamps, stamp)
         known = i < len(self._stamps) and self._stamps[i] == stamp
         self._stamps[i:i + known], self._samples[i:i + known] = [stamp], [(parent, pose)]
+        if self._newer_are_left_over(stamp):
+            del self._stamps[i + 1:], self._samples[i + 1:]
         expired = bisect_left(self._stamps, self.newest - CACHE)
         del self._stamps[:expired], self._samples[:expired]
 
@@ -125,24 +142,51 @@ class MovingEdge:
     def _is_outdated(self, stamp: int) -> bool:
         return bool(self._stamps) and stamp < self.newest - CACHE
 
+    def _newer_are_left_over(self, stamp: int) -> bool:
+        """Whether what is newer than this new sample is from before a clock was set back: samples go on without it.
+
+        Such a leftover must go before time comes near it, or poses would be interpolated towards it.
+        """
+        goes_on = self._latest_arrival < stamp < self.newest
+        self._behind, self._latest_arrival = self._behind + 1 if goes_on else 0, stamp
+        return self._behind >= JUMP_AFTER
+
+    def parent_at(self, stamp: int | None) -> str:
+        """The parent at the stamp (None = newest). Raises as `at` does."""
+        return self._samples[self._index(stamp)][0]
+
     def at(self, stamp: int | None) -> tuple[str, Pose]:
-        """Parent and T_parent_child at the stamp (None = newest), interpolated between the two samples around it."""
+        """Parent and T_parent_child at the stamp (None = newest), interpolated between the two samples around it.
+
+        Raises ExtrapolationPast, ExtrapolationFuture or TransformGap.
+        """
+        i = self._index(stamp)
+        parent, pose = self._samples[i]
+        if stamp is None or self._stamps[i] == stamp or self._samples[i + 1][0] != parent:
+            return parent, pose  # where the frame changes parents, the old one holds until the new one's stamp
+        before, after = self._stamps[i:i + 2]
+        return parent, pose.interpolate(self._samples[i + 1][1], (stamp - before) / (after - before))
+
+    def _index(self, stamp: int | None) -> int:
+        """Of the sample at the stamp, else of the one before it."""
         if stamp is None:
-            return self._samples[-1]
+            return len(self._stamps) - 1
         i = bisect_left(self._stamps, stamp)
         if i < len(self._stamps) and self._stamps[i] == stamp:
-            return self._samples[i]
+            return i
         if i == 0 or i == len(self._stamps):
             raise self._outside(stamp)
-        (parent, pose), (next_parent, next_pose) = self._samples[i - 1:i + 1]
-        if parent != next_parent:  # the frame changed parents here: the old one holds until the new one's stamp
-            return parent, pose
         before, after = self._stamps[i - 1:i + 1]
-        return parent, pose.interpolate(next_pose, (stamp - before) / (after - before))
+        if after - before > MAX_GAP:
+            raise TransformGap(f"{self._requested(stamp)} but the data around it are at times {seconds(before)} and "
+                               f"{seconds(after)}, farther apart than {MAX_GAP / SECOND:g} s")
+        return i - 1
 
     def _outside(self, stamp: int) -> TransformError:
         kind, side, end = ((ExtrapolationPast, "earliest", self._stamps[0]) if stamp < self._stamps[0]
                            else (ExtrapolationFuture, "latest", self.newest))
-        return kind(f"the transform {self._samples[-1][0]} -> {self._child} was requested at time {seconds(stamp)} but "
-                    f"the {side} data is at time {seconds(end)} (available: {seconds(self._stamps[0])} to "
-                    f"{seconds(self.newest)}, {len(self._stamps)} samples)")
+        return kind(f"{self._requested(stamp)} but the {side} data is at time {seconds(end)} (available: "
+                    f"{seconds(self._stamps[0])} to {seconds(self.newest)}, {len(self._stamps)} samples)")
+
+    def _requested(self, stamp: int) -> str:
+        return f"the transform {self._samples[-1][0]} -> {self._child} was requested at time {seconds(stamp)}"

@@ -8,6 +8,13 @@ from __future__ import annotations
 from worldfm_ros.nodes.tf_history import CACHE, SECOND
 
 
+def missing_clock(node) -> str:
+    """Why nothing will ever happen on a node's clock; empty when nothing is known to be wrong with it."""
+    if not node.get_clock().ros_time_is_active or node.count_publishers("/clock"):
+        return ""
+    return "use_sim_time is set and nobody publishes /clock: start the simulator, or set use_sim_time to false"
+
+
 def tick_period(rate: float) -> int:
     """Nanoseconds between two ticks at `rate` Hz. Ticks are at whole multiples of it, for every node alike."""
     return round(SECOND / rate)

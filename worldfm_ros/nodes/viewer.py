@@ -32,6 +32,7 @@ JPEG_QUALITY = 85
 RATE_WINDOW = 20  # images that the rate is measured over
 STALE = 2.0  # seconds without a new image
 REPEAT = 1.0  # seconds after which the last image is sent again: only writing shows that a browser has gone
+NO_IMAGE = b"X-Image: none\r\n"  # is written instead while there is none: a line of the next part's head
 CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}  # of the encodings that are shown
 
 
@@ -174,7 +175,7 @@ def start_server(host: str, port: int, latest: LatestImage, status) -> Threading
         taken = error.errno == errno.EADDRINUSE
         reason = "it is taken by another program" if taken else error.strerror
         raise OSError(f"cannot serve the page on {host} port {port}: {reason}; choose others with the parameters "
-                      f"host and port") from None
+                      f"host and port (in a simulation: port:={port + 1 if port < 65535 else 0})") from None
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="viewer", daemon=True).start()
     return server
 
@@ -214,9 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
         seen = 0
         while not self.latest.closed:
             seen, jpeg = self.latest.wait_for_jpeg(seen, REPEAT)
-            if jpeg:  # the boundary goes after the part: browsers show an image only when they have read it
-                head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
-                self.wfile.write(head + jpeg + b"\r\n" + BOUNDARY)
+            # the boundary goes after the part: browsers show an image only when they have read it
+            head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+            self.wfile.write(head + jpeg + b"\r\n" + BOUNDARY if jpeg else NO_IMAGE)
 
 
 def main(args=None) -> int:

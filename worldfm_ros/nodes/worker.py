@@ -21,12 +21,13 @@ class NewestWorker(Generic[Item]):
     def __init__(self, work: Callable[[Item], None], together: float) -> None:
         self._work, self._together = work, together
         self._waiting: deque[Item] = deque()
+        self._in_hand: list[Item] = []  # the one that is worked on, unless it was forgotten
         self._offered = -together  # when the first of those that belong together came
+        self._closed = False
         self._changed = threading.Condition()
-        self.closed = False
+        self._delivering = threading.Lock()
         # a daemon, because a model may take longer for its picture than Ctrl-C may wait
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="worker", daemon=True).start()
 
     def offer(self, item: Item) -> int:
         """Hand over a new item. Returns how many older ones gave way to it."""
@@ -39,18 +40,35 @@ class NewestWorker(Generic[Item]):
             self._changed.notify()
         return lost
 
-    def close(self, patience: float = 1.0) -> None:
-        """Start nothing more, and wait at most `patience` seconds for the work in hand."""
+    def deliver(self, publish: Callable[[], None]) -> None:
+        """For `work`: call `publish()`, unless the item in hand was forgotten meanwhile."""
+        with self._delivering:
+            if self._in_hand:
+                publish()
+
+    def clear(self) -> list[Item]:
+        """Forget all items, also the one in hand, and return them. Waits for a delivery, not for work."""
+        with self._delivering, self._changed:
+            forgotten = [*self._in_hand, *self._waiting]
+            self._in_hand.clear()
+            self._waiting.clear()
+        return forgotten
+
+    def close(self) -> None:
+        """Start nothing and deliver nothing any more; work in hand goes on in its thread, for nobody."""
         with self._changed:
-            self.closed = True
+            self._closed = True
             self._changed.notify()
-        self._thread.join(patience)
+        self.clear()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self.closed)
-                if self.closed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
                     return
                 item = self._waiting.popleft()
+                self._in_hand = [item]
             self._work(item)
+            with self._changed:
+                self._in_hand.clear()

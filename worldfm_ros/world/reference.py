@@ -22,6 +22,7 @@ from worldfm_ros.world.selection import SelectionSettings, select_by_depth
 PLACE = 0.25  # metres, side of a cell
 DIRECTION = math.radians(15.0)  # width of a cell
 PIXELS = 96  # width of the drawing that the choice is made from
+TALLEST = 4 * PIXELS  # its height at most: the picture of a camera that is taller still is squeezed
 SETTINGS = SelectionSettings(relative_tolerance=0.05)  # measured depth is less exact than the released panoramas'
 Cell = tuple[int, int, int, int, int]
 
@@ -42,10 +43,8 @@ class ReferenceChooser:
         if map_size != self._map_size:
             self._chosen.clear()
             self._map_size = map_size
-        cell, small = (
-            cell_of(T_world_camera),
-            intrinsics.resized(PIXELS, max(1, PIXELS * intrinsics.height // intrinsics.width)),
-        )
+        height = min(max(1, PIXELS * intrinsics.height // intrinsics.width), TALLEST)
+        cell, small = cell_of(T_world_camera), intrinsics.resized(PIXELS, height)
         if (cell, small) not in self._chosen:
             self._chosen[cell, small] = self._select(middle_of(cell), small)
         # the middle of a cell may lie behind a wall or in the void; then the pose itself decides

@@ -25,6 +25,7 @@ from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import FIELDS, AnchorMap, Anchors
 from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.manifest import ARBITRARY, METRIC, check_manifest
 
 FORMAT_VERSION = 1
 ANCHORS, KEYFRAMES, MANIFEST = "anchors", "keyframes", "world.yaml"
@@ -80,7 +81,7 @@ def read_world(path: str | Path) -> World:
         manifest["anchors"]["spacing"],
         manifest["labels"],
         manifest["frame_id"],
-        manifest["scale"] == "metric",
+        manifest["scale"] == METRIC,
     )
 
 
@@ -97,12 +98,12 @@ def read_manifest(path: str | Path) -> dict:
                 f"{file} has format version {version}, this worldfm_ros reads up to {FORMAT_VERSION}; "
                 "update worldfm_ros or build the world again"
             )
-        for kind, listed in (("anchors", "chunks"), ("keyframes", "views")):
-            announced, found = manifest[kind]["files"], len(manifest[listed])
-            if announced != found:
-                raise _damaged(file, f"it announces {announced} {listed} and lists {found}: cut short?")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise _damaged(file, f"{type(error).__name__}: {error}") from None
+        raise _damaged(file, f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+    try:
+        check_manifest(manifest)
+    except ValueError as error:
+        raise _damaged(file, str(error)) from None
     return manifest
 
 
@@ -116,7 +117,7 @@ def _manifest(world: World, path: Path) -> dict:
         "name": world.name,
         "frame_id": world.frame_id,
         "units": "metre",
-        "scale": "metric" if world.metric else "arbitrary",
+        "scale": METRIC if world.metric else ARBITRARY,
         "axes": "x forward, y left, z up",
         "anchors": {
             "count": len(world.anchors),
