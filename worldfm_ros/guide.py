@@ -17,15 +17,14 @@ from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
 NEAR = 1e-3  # metres; what is not farther in front of the reference is not seen by it
-DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front
-BEYOND = 0.3  # relative: what the keyframe shows this much farther away is another surface
+DEPTH_TOLERANCE = 0.05  # relative: what the keyframe shows this much nearer is in front, this much farther away behind
 PATCH = np.ones((13, 13), np.uint8)  # pixels; where less of a surface is contradicted, its depth may be wrong
 
 
 @dataclass(frozen=True, eq=False)
 class WarpedReference:
     """rgb (H, W, 3) uint8, the reference seen from the target; shown (H, W) bool, where it shows that place, or might:
-    nothing is in front of it. beyond (H, W) bool, where it looks past that place at something far behind.
+    nothing is in front of it. beyond (H, W) bool, where it looks past that place at something behind.
     """
 
     rgb: np.ndarray
@@ -79,7 +78,7 @@ def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsic
     u, v = np.where(inside, u, 0), np.where(inside, v, 0)
     measured = cv2.remap(reference.depth, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     shown = inside & (depth > 0) & ((measured == 0) | (measured > (1 - DEPTH_TOLERANCE) * z))
-    beyond = shown & (measured > (1 + BEYOND) * z)
+    beyond = shown & (measured > (1 + DEPTH_TOLERANCE) * z)
     rgb = reference.rgb
     if (scale := intrinsics.fx / camera.fx) < 1:
         size = max(1, round(scale * camera.width)), max(1, round(scale * camera.height))
