@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import math
 import os
 from pathlib import Path
+import queue
 import re
 import signal
 import subprocess
@@ -479,6 +480,21 @@ def test_after_close_nothing_is_delivered():
     worker.close()  # while the work goes on
     go_on.set()
     assert done.wait(20.0) and delivered == []
+
+
+def test_what_paints_is_made_in_the_thread_that_paints():
+    """One thread asks for all of torch's: two teams on the same cores are far slower than one."""
+    painted = queue.Queue()
+    worker = NewestWorker(lambda item: painted.put(threading.get_ident()), together=1.0, prepare=threading.get_ident)
+    worker.offer(1)
+    assert painted.get(timeout=20.0) == worker.prepared != threading.get_ident()
+    worker.close()
+
+    def fail():
+        raise ValueError("no such world")
+
+    with pytest.raises(ValueError, match="no such world"):
+        NewestWorker(painted.put, together=1.0, prepare=fail)
 
 
 # ---- a bad generator

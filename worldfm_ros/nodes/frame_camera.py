@@ -110,10 +110,11 @@ class FrameCamera(Node):
         super().__init__("frame_camera", **node_options)
         self.settings = settings = declare_parameters(self, CameraParameters)
         self._intrinsics = Intrinsics.from_hfov(settings.width, settings.height, math.radians(settings.hfov))
-        self._generator = generator or _load_generator(settings, self._intrinsics)
+        self._worker = NewestWorker(self._paint, together=0.5 / settings.rate,
+                                    prepare=lambda: generator or _load_generator(settings, self._intrinsics))
+        self._generator = self._worker.prepared
         self._map_frame = settings.map_frame or self._generator.world.frame_id
         self._outputs = CameraOutputs(self, self._intrinsics)
-        self._worker = NewestWorker(self._paint, together=0.5 / settings.rate)
         self._ticks = TickSchedule(tick_period(settings.rate))
         # Last, because a camera that subscribes to /tf is taken to be ready.
         self._listener = TransformListener(self, TransformBuffer(), self._on_jump)

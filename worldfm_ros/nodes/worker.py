@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 import threading
 import time
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
 class NewestWorker(Generic[Item]):
-    """Calls `work(item)` in its own thread, one item at a time.
+    """Calls `work(item)` in its own thread, one item at a time. What `prepare()` returned there is `prepared`.
+
+    All that starts native threads belongs into that thread. Torch's are a team of the thread that asks for them, and
+    with a second team on the same cores, though idle, libgomp sends both to sleep at each barrier: pictures took 1.7
+    times as long when a model was loaded in the main thread.
 
     Items offered within `together` seconds belong together (one late TF message may answer several ticks at once); what
     is left of them gives way as soon as a later item is offered.
     """
 
-    def __init__(self, work: Callable[[Item], None], together: float) -> None:
+    def __init__(self, work: Callable[[Item], None], together: float,
+                 prepare: Callable[[], Any] = lambda: None) -> None:
+        """Waits for `prepare()`, and raises what it raises."""
         self._work, self._together = work, together
         self._waiting: deque[Item] = deque()
         self._in_hand: list[Item] = []  # the one that is worked on, unless it was forgotten
@@ -27,7 +34,9 @@ class NewestWorker(Generic[Item]):
         self._changed = threading.Condition()
         self._delivering = threading.Lock()
         # a daemon, because a model may take longer for its picture than Ctrl-C may wait
-        threading.Thread(target=self._run, name="worker", daemon=True).start()
+        prepared: Future = Future()
+        threading.Thread(target=self._run, args=(prepare, prepared), name="worker", daemon=True).start()
+        self.prepared = prepared.result()
 
     def offer(self, item: Item) -> int:
         """Hand over a new item. Returns how many older ones gave way to it."""
@@ -61,7 +70,12 @@ class NewestWorker(Generic[Item]):
             self._changed.notify()
         self.clear()
 
-    def _run(self) -> None:
+    def _run(self, prepare: Callable[[], Any], prepared: Future) -> None:
+        try:
+            prepared.set_result(prepare())
+        except BaseException as error:  # goes on in the thread that waits
+            prepared.set_exception(error)
+            return
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)

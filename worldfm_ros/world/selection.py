@@ -76,18 +76,21 @@ def sample_pixels(height: int, width: int, settings: SelectionSettings) -> tuple
 
 def confirms(keyframe: Keyframe, points: np.ndarray, eye: np.ndarray, settings: SelectionSettings) -> np.ndarray:
     """(N,) bool: which world points (N, 3), seen from `eye`, the keyframe's own depth shows too."""
-    radius = settings.pixel_radius
+    radius, (height, width) = settings.pixel_radius, keyframe.depth.shape
     pixels, z, _ = keyframe.lookup(points)
-    padded = np.pad(keyframe.depth, radius + 1)  # without depth: a point just outside may have neighbours inside
-    u, v = (np.rint(pixels) + radius + 1).clip(0, np.array(padded.shape[::-1]) - 1).astype(int).T
+    beyond = radius + 1  # of the border: farther outside a point has no neighbours inside
+    u, v = np.rint(pixels).clip(-beyond, [width - 1 + beyond, height - 1 + beyond]).astype(int).T
     near = np.arange(-radius, radius + 1)
-    rows = (v[:, None, None] + near[:, None]).clip(0, padded.shape[0] - 1)
-    columns = (u[:, None, None] + near).clip(0, padded.shape[1] - 1)
-    depths = padded[rows, columns].reshape(len(points), near.size**2)
+    rows, columns = v[:, None, None] + near[:, None], u[:, None, None] + near
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    depths = np.where(inside, keyframe.depth[rows.clip(0, height - 1), columns.clip(0, width - 1)], 0)
+    depths = depths.reshape(len(points), near.size**2)
     error = np.where(depths > 0, np.abs(depths - z[:, None]), np.inf).min(axis=1)
     tolerance = np.maximum(settings.relative_tolerance * z, settings.absolute_tolerance)
-    angle = _angle(points - eye, points - keyframe.T_world_camera.translation)
-    return (z > 0) & (error < tolerance) & (angle <= settings.max_angle)
+    confirmed = (z > 0) & (error < tolerance)
+    if settings.max_angle < np.pi:
+        confirmed &= _angle(points - eye, points - keyframe.T_world_camera.translation) <= settings.max_angle
+    return confirmed
 
 
 def distance_weight(distance: np.ndarray, settings: SelectionSettings) -> np.ndarray:
