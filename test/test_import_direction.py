@@ -31,7 +31,7 @@ ALLOWED = {
     "progress": set(),
     "rgbd_folder": {"geometry"},
     "bag": set(),
-    "frame_model": {"geometry"},
+    "frame_model": {"geometry", "share"},
     "world": {"files", "geometry", "rgbd_folder"},
     "drive": {"geometry", "world"},
     "guide": {"geometry", "world"},

@@ -29,7 +29,6 @@ from worldfm_ros.clips import Clip
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import (
     AUTOENCODER,
-    MANIFEST,
     TRANSFORMER,
     LoadedModel,
     load_autoencoder,
@@ -39,6 +38,7 @@ from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.frame_model.released import RELEASED_CONFIG
 from worldfm_ros.frame_model.transformer import FrameTransformer
+from worldfm_ros.share import MODEL_MANIFEST
 
 __all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "Dmd2Settings", "DmdSettings", "FinishSettings",
            "RunSettings"]
@@ -213,7 +213,7 @@ def fingerprint(start: Path) -> str:
     """Tells what a run starts from: a sha256 (hexadecimal) over the files of a folder's networks."""
     place, digest = model_folder(start), hashlib.sha256()
     networks = (file for folder in (TRANSFORMER, AUTOENCODER) for file in sorted((place / folder).rglob("*")))
-    for file in filter(Path.is_file, (place / MANIFEST, *networks)):
+    for file in filter(Path.is_file, (place / MODEL_MANIFEST, *networks)):
         digest.update(str(file.relative_to(place)).encode())
         with open(file, "rb") as stream:
             while chunk := stream.read(1 << 24):

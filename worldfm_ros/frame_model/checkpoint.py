@@ -29,9 +29,10 @@ from worldfm_ros.frame_model.autoencoder import AUTOENCODERS, LatentCodec, ready
 from worldfm_ros.frame_model.noise import FreshNoise, SeededNoise, WorldNoise
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP, check_prediction_type
 from worldfm_ros.frame_model.transformer import FrameTransformer
+from worldfm_ros.share import MODEL_MANIFEST
 
 FORMAT_VERSION = 1
-MANIFEST, TRANSFORMER, AUTOENCODER, CARD = "model.json", "transformer", "vae", "README.md"
+TRANSFORMER, AUTOENCODER, CARD = "transformer", "vae", "README.md"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 WORK_BYTES = 4096  # a pixel: an estimate of what decoding at full resolution keeps at a time
 NOISES = {"seeded": SeededNoise, "world": WorldNoise, "fresh": FreshNoise}
@@ -106,7 +107,7 @@ def save_model_folder(path: str | Path, settings: ModelSettings, transformer: Fr
         transformer.save_pretrained(temporary / TRANSFORMER)
         autoencoder.save_pretrained(temporary / AUTOENCODER)
         manifest = {"format_version": FORMAT_VERSION, **asdict(settings)}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (temporary / MODEL_MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         (temporary / CARD).write_text(write_card(settings, transformer, autoencoder))
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -143,7 +144,7 @@ def load_model_folder(path: str | Path, device: torch.device | str = "cpu",
 
 def read_settings(path: str | Path) -> ModelSettings:
     """The checked content of a model folder's model.json. Raises ModelError."""
-    file = Path(path) / MANIFEST
+    file = Path(path) / MODEL_MANIFEST
     if not file.exists():
         raise ModelError(f"{path} is no model folder: {file} is missing; `worldfm model import` or training makes one")
     entries = read_json(file)
@@ -302,7 +303,7 @@ def _check_fit(path: Path, model: LoadedModel) -> None:
     multiple = codec.downscale * transformer.patch_size
     for height, width in model.settings.sizes:
         if height % multiple or width % multiple:
-            raise ModelError(f"{path / MANIFEST}: sizes are multiples of {multiple}, got {height} x {width}")
+            raise ModelError(f"{path / MODEL_MANIFEST}: sizes are multiples of {multiple}, got {height} x {width}")
 
 
 def write_card(settings: ModelSettings, transformer: FrameTransformer, autoencoder: ModelMixin) -> str:
