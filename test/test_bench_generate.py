@@ -27,7 +27,7 @@ from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.presets import FAST, fast_dtype, prepare
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.learned_painter import LearnedPainter
+from worldfm_ros.painting.learned import LearnedPainter
 
 CPU = torch.device("cpu")
 STAGES = {"draw", "prepare", "encode reference", "encode drawing", "noise", "step 1", "step 2", "decode", "to host"}

@@ -14,7 +14,6 @@ from scenes import CAMERA, room_poses, room_world, see_room, write_rgbd_folder
 from tiny_models import tiny_settings, tiny_taesd, tiny_transformer
 
 from worldfm_ros import evaluation
-from worldfm_ros.anchor_fill import AnchorFill
 from worldfm_ros.cli.main import main
 from worldfm_ros.clips import REFERENCE_GROUP, TARGETS
 from worldfm_ros.degradation import Degradation
@@ -23,6 +22,7 @@ from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.generator import load_generator, load_model
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.held_out import ClipViews, Photographs, WorldViews, hold_out, spread, targets
+from worldfm_ros.painting.blend import AnchorFill
 from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame, write_camera, write_poses
 from worldfm_ros.scoring import IDENTICAL
 from worldfm_ros.world.builders.fusion import FusionSettings

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scenes import CAMERA, color_of, room_world, see_room
 
-from worldfm_ros.anchor_fill import AnchorFill, inpaint
 from worldfm_ros.generator import FrameGenerator, load_generator, load_model
 from worldfm_ros.geometry import Pose
-from worldfm_ros.guide import find_surface
+from worldfm_ros.painting.blend import AnchorFill, inpaint
+from worldfm_ros.painting.guide import find_surface
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import find_surface, guide, warp
+from worldfm_ros.painting.guide import find_surface, guide, warp
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.synthetic import RayCaster, apartment, viewpoints
 from worldfm_ros.world.keyframes import Keyframe

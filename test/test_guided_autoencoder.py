@@ -6,7 +6,7 @@ import torch
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import load_autoencoder
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
-from worldfm_ros.guide import GUIDE_CHANNELS
+from worldfm_ros.painting.guide import GUIDE_CHANNELS
 
 
 def small(**options):

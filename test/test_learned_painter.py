@@ -11,13 +11,14 @@ from scenes import room_poses, see_room
 from tiny_models import randomized, tiny_model, tiny_settings, tiny_taesd, tiny_transformer
 import torch
 
-from worldfm_ros import learned_painter, share
+from worldfm_ros import share
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.guide import guide
-from worldfm_ros.learned_painter import (
+from worldfm_ros.painting import learned
+from worldfm_ros.painting.guide import guide
+from worldfm_ros.painting.learned import (
     EncodedReferences,
     LearnedPainter,
     PaintError,
@@ -150,7 +151,7 @@ def test_the_least_recently_used_references_leave():
     painter = LearnedPainter(tiny_model())
     paint(painter, 0, keyframe(0))
     (entry,) = painter.references._kept.values()
-    size = learned_painter.bytes_of(entry[1])
+    size = learned.bytes_of(entry[1])
     assert size == 2 * 2 * 6 * 32 * 4  # blocks, keys and values, tokens, width, float32
     references, keyframes = EncodedReferences(limit=2 * size), [keyframe(i) for i in range(3)]
     references.put(keyframes[0], (1,), entry[1])

@@ -18,7 +18,7 @@ from worldfm_ros.frame_model.checkpoint import LoadedModel, ModelError, load_aut
 from worldfm_ros.frame_model.config import ATTENTION_PATTERNS, CAMERA_ENCODINGS
 from worldfm_ros.frame_model.cuda_graphs import CudaGraphs, Eager, leaves, one_graph, signature
 from worldfm_ros.frame_model.presets import EXACT, FAST, Preset, fast_dtype, find_device, find_preset, prepare
-from worldfm_ros.learned_painter import LearnedPainter, PaintError, load_painter
+from worldfm_ros.painting.learned import LearnedPainter, PaintError, load_painter
 
 CPU = torch.device("cpu")
 LATENT_HW = (4, 6)

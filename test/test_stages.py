@@ -21,7 +21,7 @@ from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.learned_painter import LearnedPainter
+from worldfm_ros.painting.learned import LearnedPainter
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 

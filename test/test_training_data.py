@@ -25,8 +25,8 @@ from training.data.loader import PairSettings, loader, plan
 from training.data.pairs import Corruption, make_pair, painted_over
 from worldfm_ros.clips import LENGTH, TARGETS, Clip, unprojected
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import guide
-from worldfm_ros.learned_painter import photograph
+from worldfm_ros.painting.guide import guide
+from worldfm_ros.painting.learned import photograph
 from worldfm_ros.world.renderer import render
 
 SIZE = (48, 48)

@@ -23,7 +23,7 @@ MULTIPLIER = 0x7F4A7C15  # multiplicative hashing, Knuth 6.4
 class Pair:
     """One target view and what is known of it; pictures are (H, W, 3) uint8 of one size.
 
-    guide (H, W, 8) uint8 is worldfm_ros.guide's; coverage (H, W) bool: the pixels that the drawing covers.
+    guide (H, W, 8) uint8 is worldfm_ros.painting.guide's; coverage (H, W) bool: the pixels that the drawing covers.
     seed: of every random number that training draws for this sample.
     """
 

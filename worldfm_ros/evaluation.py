@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldfm_ros.anchor_fill import inpaint
 from worldfm_ros.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
 from worldfm_ros.generator import FrameModel
 from worldfm_ros.held_out import HeldOutView, HeldOutViews, spread
+from worldfm_ros.painting.blend import inpaint
 from worldfm_ros.perceptual import WITHOUT_NETWORKS, Perceptual
 from worldfm_ros.scoring import psnr, sharpness_ratio, ssim_map
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from worldfm_ros.anchor_fill import AnchorFill
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.painting.blend import AnchorFill
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.reference import ReferenceChooser
 from worldfm_ros.world.renderer import AnchorView, render
@@ -69,7 +69,7 @@ def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
     """
     if name == "anchors" and preset == "exact":
         return AnchorFill()
-    from worldfm_ros.learned_painter import find_preset, load_painter  # torch takes seconds to import
+    from worldfm_ros.painting.learned import find_preset, load_painter  # torch takes seconds to import
 
     if name == "anchors":
         find_preset(preset)

@@ -14,7 +14,7 @@ from training.data.corruption import Amounts, Corruption, blur, corrupt_frame
 from worldfm_ros.clips import REFERENCE_GROUP, Clip
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import guide, nearest_drawn
+from worldfm_ros.painting.guide import guide, nearest_drawn
 from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render

@@ -28,7 +28,7 @@ from worldfm_ros.frame_model.presets import EXACT, FAST, fast_dtype, prepare, ru
 from worldfm_ros.frame_model.sampling import alphas_cumprod, sample
 from worldfm_ros.frame_model.transformer import FrameTransformer, Modulation, ViewEncoding
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.learned_painter import LearnedPainter, Photograph, nearest_size, photograph
+from worldfm_ros.painting.learned import LearnedPainter, Photograph, nearest_size, photograph
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 

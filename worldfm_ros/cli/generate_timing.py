@@ -20,7 +20,7 @@ from worldfm_ros.cli.generate_arms import weights_bytes
 from worldfm_ros.frame_model.cuda_graphs import Eager, leaves
 from worldfm_ros.generator import FrameGenerator
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.learned_painter import LearnedPainter
+from worldfm_ros.painting.learned import LearnedPainter
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render

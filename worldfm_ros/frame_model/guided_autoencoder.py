@@ -64,7 +64,7 @@ class GuidedAutoencoder(ModelMixin, ConfigMixin):
         return Encoded(self.encoder(rgb))
 
     def decode(self, latents: Tensor, guide: Tensor | None = None) -> Decoded:
-        """guide (B, 8, H, W) in [-1, 1], worldfm_ros.guide's; None is the same as one that knows nothing."""
+        """guide (B, 8, H, W) in [-1, 1], worldfm_ros.painting.guide's; None is the same as one that knows nothing."""
         if guide is None:
             height, width = (self.downscale * side for side in latents.shape[-2:])
             guide = latents.new_full((len(latents), GUIDE_CHANNELS, height, width), -1.0)

@@ -23,7 +23,7 @@ from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_pre
 from worldfm_ros.frame_model.sampling import sample
 from worldfm_ros.frame_model.transformer import Conditions, Modulation, ViewEncoding
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import guide
+from worldfm_ros.painting.guide import guide
 from worldfm_ros.share import find_model
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView

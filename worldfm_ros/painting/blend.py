@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.guide import find_surface, warp
+from worldfm_ros.painting.guide import find_surface, warp
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 

@@ -1,0 +1,1 @@
+"""Anchor drawing and reference become a picture: frame models with a network and without. No ROS."""
