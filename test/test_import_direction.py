@@ -1,6 +1,7 @@
-"""The house's one-way imports: nothing imports a higher floor; ROS below nodes/."""
+"""The house's one-way imports: nothing imports a higher floor, nothing imports itself in a circle; ROS below nodes/."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 import subprocess
 import sys
@@ -73,6 +74,16 @@ def test_imports_point_down(path):
         assert root not in ROS or part(path) == "nodes", f"{path.name} imports {name}; ROS is known below nodes/ alone"
         assert root != "torch" or part(path) not in ("geometry", "world"), f"{path.name} imports torch"
         assert root != "open3d" or not at_top, f"{path.name} imports open3d at module level; it is slow and optional"
+
+
+def test_no_modules_import_each_other():
+    """Nor in functions or for types alone: a circle is one module in two files."""
+    files = [*MODULES, *(ROOT / "training").rglob("*.py")]
+    graph = {path: {module_path(name) for name, _ in imports(path)} - {None, path} for path in files}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail("a circle of imports: " + " -> ".join(str(path.relative_to(ROOT)) for path in error.args[1]))
 
 
 def test_generator_runs_without_ros():

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from worldfm_ros.cli.generate_models import BenchModel
-from worldfm_ros.frame_model.attention import ConditionTokens, FullAttention
 from worldfm_ros.frame_model.autoencoder import LatentCodec, ready
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import (
@@ -24,9 +23,10 @@ from worldfm_ros.frame_model.checkpoint import (
 from worldfm_ros.frame_model.cuda_graphs import Runner
 from worldfm_ros.frame_model.imaging import resize
 from worldfm_ros.frame_model.noise import DrawnSurface
+from worldfm_ros.frame_model.patterns import ConditionTokens, FullAttention, Modulation, ViewEncoding
 from worldfm_ros.frame_model.presets import EXACT, FAST, fast_dtype, prepare, runner, with_settings
 from worldfm_ros.frame_model.sampling import alphas_cumprod, sample
-from worldfm_ros.frame_model.transformer import FrameTransformer, Modulation, ViewEncoding
+from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.learned import LearnedPainter, Photograph, nearest_size, photograph
 from worldfm_ros.world.keyframes import Keyframe

@@ -1,18 +1,12 @@
-"""Self-attention over the views' tokens, and the two patterns of who sees whom (paper 2.4.1, 4.1)."""
+"""Self-attention over the views' tokens (paper 2.4.1)."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
 from worldfm_ros.frame_model.camera_encoding import Transforms
-
-if TYPE_CHECKING:
-    from worldfm_ros.frame_model.transformer import FrameTransformer, Modulation, ViewEncoding
 
 
 class SelfAttention(nn.Module):
@@ -47,51 +41,3 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         return (q * q.shape[-1]**-0.5 @ k.mT).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
-
-
-@dataclass(frozen=True, eq=False)
-class ConditionTokens:
-    """`full`: the conditions' embedded tokens (B, N, D), ready to be joined by the target's."""
-
-    tokens: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class ConditionKeysValues:
-    """`cached`: what the target sees of the conditions."""
-
-    keys_values: tuple[Tensor, ...]  # (2, B, heads, N, d) of every block
-    modulation: Modulation  # that the conditions' tokens went through the blocks with
-
-
-class FullAttention:
-    """Every token sees every token, as released. Conditions can only be embedded ahead of the denoising steps."""
-
-    def encode(self, network: FrameTransformer, tokens: Tensor, transforms: Transforms,
-               earlier: ConditionTokens | None) -> ConditionTokens:
-        return ConditionTokens(tokens if earlier is None else torch.cat([tokens, earlier.tokens], dim=1))
-
-    def denoise(self, network: FrameTransformer, tokens: Tensor, modulation: Modulation,
-                conditions: ConditionTokens, views: ViewEncoding) -> Tensor:
-        everything = torch.cat([tokens, conditions.tokens], dim=1)
-        return network.run_blocks(everything, modulation, views.transforms, leaving=tokens.shape[1])
-
-
-class CachedAttention:
-    """Conditions never see the target or its timestep.
-
-    The reference's keys and values hold as long as the reference does, the anchor drawing's for a frame, exactly.
-    """
-
-    def encode(self, network: FrameTransformer, tokens: Tensor, transforms: Transforms,
-               earlier: ConditionKeysValues | None) -> ConditionKeysValues:
-        modulation = network.condition_modulation() if earlier is None else earlier.modulation
-        seen = None if earlier is None else earlier.keys_values
-        return ConditionKeysValues(network.collect_keys_values(tokens, modulation, transforms, seen), modulation)
-
-    def denoise(self, network: FrameTransformer, tokens: Tensor, modulation: Modulation,
-                conditions: ConditionKeysValues, views: ViewEncoding) -> Tensor:
-        return network.run_blocks(tokens, modulation, views.transforms.views(0, 1), conditions.keys_values)
-
-
-PATTERNS = {"full": FullAttention, "cached": CachedAttention}

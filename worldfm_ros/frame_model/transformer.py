@@ -14,7 +14,7 @@ Tokens are view-major: index = (view * rows + row) * columns + column.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 
 from diffusers import ConfigMixin, ModelMixin
@@ -24,39 +24,12 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from worldfm_ros.frame_model.attention import (
-    PATTERNS,
-    ConditionKeysValues,
-    ConditionTokens,
-    SelfAttention,
-    Transforms,
-)
-from worldfm_ros.frame_model.camera_encoding import ENCODINGS, Cameras
+from worldfm_ros.frame_model.attention import SelfAttention
+from worldfm_ros.frame_model.camera_encoding import ENCODINGS, Cameras, Transforms
 from worldfm_ros.frame_model.config import LATENT_SCALE, FrameTransformerConfig
+from worldfm_ros.frame_model.patterns import PATTERNS, Conditions, Modulation, ViewEncoding
 
 TIMESTEP_CHANNELS = 256
-Conditions = ConditionTokens | ConditionKeysValues
-
-
-@dataclass(frozen=True, eq=False)
-class Modulation:
-    """What a timestep does to the network; can be kept for a fixed timestep and used instead of it."""
-
-    blocks: Tensor  # (depth, B, 6, D): shift, scale, gate of the attention, then of the MLP
-    final: Tensor  # (B, 2, D): shift, scale
-
-
-@dataclass(frozen=True, eq=False)
-class ViewEncoding:
-    """Where the tokens are and what the cameras do to them, for V views of rows x columns tokens."""
-
-    features: Tensor  # (B or 1, V, rows * columns, D), added to the tokens
-    transforms: Transforms
-    grid: tuple[int, int]
-
-    @property
-    def views(self) -> int:
-        return self.features.shape[1]
 
 
 class DiTBlock(nn.Module):

@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldfm_ros.frame_model.attention import ConditionTokens
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import NOISES, LoadedModel, dtype_name
 from worldfm_ros.frame_model.cuda_graphs import Eager, Runner
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize, to_uint8, to_unit
 from worldfm_ros.frame_model.noise import DrawnSurface
+from worldfm_ros.frame_model.patterns import Conditions, ConditionTokens, Modulation, ViewEncoding
 from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_preset, load_model, runner
 from worldfm_ros.frame_model.sampling import sample
-from worldfm_ros.frame_model.transformer import Conditions, Modulation, ViewEncoding
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.share import find_model
