@@ -17,8 +17,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.typesys import Stores, get_typestore
 
-from worldfm_ros.bag import BALLAST, DISK_ERRORS, BagWriter
-from worldfm_ros.bag_recovery import recover
+from worldfm_ros.bags.recovery import recover
+from worldfm_ros.bags.writer import BALLAST, DISK_ERRORS, BagWriter
 
 STORAGES = ["mcap", "sqlite3"]
 DOCTOR = Path(sys.executable).with_name("rosbag-doctor")

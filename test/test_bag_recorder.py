@@ -27,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from test_bag import check_with_doctor, small_disk  # noqa: E402, F401
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from worldfm_ros.bag import BagWriter  # noqa: E402
+from worldfm_ros.bags.writer import BagWriter  # noqa: E402
 from worldfm_ros.nodes.bag_recorder import BagRecorder, Recording, Topic  # noqa: E402
 
 PATIENCE = 30.0  # seconds for anything that must happen at all

@@ -27,8 +27,8 @@ ROS = {
 # from the ground up: a part may import the parts of lower floors; those of one floor do not know each other
 FLOORS = (
     ("geometry", "files", "progress", "share"),
-    ("rgbd_folder", "bag"),
-    ("bag_recovery", "frame_model", "world"),
+    ("rgbd_folder", "bags"),
+    ("frame_model", "world"),
     ("painting", "drive", "clips"),
     ("generator",),
     ("scoring", "degradation", "montage", "perceptual"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from worldfm_ros.bag_recovery import recover
+from worldfm_ros.bags.recovery import recover
 
 
 def recover_bag(bag: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:

@@ -23,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from worldfm_ros.bag import DISK_ERRORS, FLUSH_PERIOD, BagWriter
+from worldfm_ros.bags.writer import DISK_ERRORS, FLUSH_PERIOD, BagWriter
 from worldfm_ros.nodes.graph import recorded_topics
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run

@@ -17,7 +17,7 @@ from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import McapReader
 
-from worldfm_ros.bag import BALLAST, DATA_END, MCAP_MAGIC, MCAP_TRAILER, BagWriter
+from worldfm_ros.bags.writer import BALLAST, DATA_END, MCAP_MAGIC, MCAP_TRAILER, BagWriter
 
 
 class UnclosedMcap(RawIOBase):
