@@ -13,18 +13,18 @@ import pytest
 from scenes import CAMERA, room_poses, room_world, see_room, write_rgbd_folder
 from tiny_models import tiny_settings, tiny_taesd, tiny_transformer
 
-from worldfm_ros import evaluation
 from worldfm_ros.cli.main import main
 from worldfm_ros.clips import REFERENCE_GROUP, TARGETS
-from worldfm_ros.degradation import Degradation
-from worldfm_ros.evaluation import average, evaluate, paint
+from worldfm_ros.evaluation import evaluate as judge
+from worldfm_ros.evaluation.degradation import Degradation
+from worldfm_ros.evaluation.evaluate import average, evaluate, paint
+from worldfm_ros.evaluation.held_out import ClipViews, Photographs, WorldViews, hold_out, spread, targets
+from worldfm_ros.evaluation.scoring import IDENTICAL
 from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.generator import load_generator, load_model
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.held_out import ClipViews, Photographs, WorldViews, hold_out, spread, targets
 from worldfm_ros.painting.blend import AnchorFill
 from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame, write_camera, write_poses
-from worldfm_ros.scoring import IDENTICAL
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import write_world
 
@@ -208,8 +208,8 @@ def test_a_revisit_costs_one_picture_of_the_model(scan, monkeypatch):
     """No baseline, no features: the figure looks at the model's picture alone."""
     views, calls = ClipViews(photographs(scan), Degradation(), 1), Counter()
     for name in ("inpaint", "find_features"):
-        function = getattr(evaluation, name)
-        monkeypatch.setattr(evaluation, name, lambda *given, f=function, n=name: calls.update([n]) or f(*given))
+        function = getattr(judge, name)
+        monkeypatch.setattr(judge, name, lambda *given, f=function, n=name: calls.update([n]) or f(*given))
     evaluate(views, Cheat(views))
     assert calls == {"inpaint": 12, "find_features": 36}
 

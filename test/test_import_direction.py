@@ -31,9 +31,6 @@ FLOORS = (
     ("frame_model", "world"),
     ("painting", "drive", "clips"),
     ("generator",),
-    ("scoring", "degradation", "montage", "perceptual"),
-    ("consistency",),
-    ("held_out",),
     ("evaluation", "nodes"),
     ("cli",),
 )

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from worldfm_ros import perceptual
 from worldfm_ros.cli.main import main
-from worldfm_ros.perceptual import FID_VIEWS, LPIPS_SIDE, WEIGHTS, Perceptual, find_perceptual
+from worldfm_ros.evaluation import perceptual
+from worldfm_ros.evaluation.perceptual import FID_VIEWS, LPIPS_SIDE, WEIGHTS, Perceptual, find_perceptual
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def save(folder, name, content=b"weights"):
 
 
 def test_the_evaluation_does_not_import_the_packages():
-    code = ("import sys, worldfm_ros.evaluation, worldfm_ros.cli.eval; "
+    code = ("import sys, worldfm_ros.evaluation.evaluate, worldfm_ros.cli.eval; "
             "assert not {'torchmetrics', 'torch_fidelity'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 

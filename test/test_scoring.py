@@ -6,7 +6,7 @@ import pytest
 from scenes import CAMERA, room_poses, see_room
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from worldfm_ros.consistency import (
+from worldfm_ros.evaluation.consistency import (
     correspondence,
     epipolar_consistent,
     epipolar_distance,
@@ -15,8 +15,8 @@ from worldfm_ros.consistency import (
     match,
     warp_psnr,
 )
+from worldfm_ros.evaluation.scoring import IDENTICAL, psnr, sharpness_ratio, ssim_map
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.scoring import IDENTICAL, psnr, sharpness_ratio, ssim_map
 from worldfm_ros.world.keyframes import Keyframe
 
 RNG = np.random.default_rng(0)

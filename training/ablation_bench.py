@@ -31,12 +31,12 @@ from training.midtrain import NOTHING_DRAWN
 from training.pretrain import MODEL
 from training.stage import Stage
 from worldfm_ros.clips import TARGETS
+from worldfm_ros.evaluation.scoring import psnr, sharpness_ratio
 from worldfm_ros.files import write_whole
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
 from worldfm_ros.frame_model.imaging import to_uint8
 from worldfm_ros.frame_model.presets import find_device
-from worldfm_ros.scoring import psnr, sharpness_ratio
 
 FEWEST_PIXELS = 16  # of a picture's disoccluded part, for a figure of it
 DRAWS = 3  # samples of a picture, for the diversity of its disoccluded part

@@ -30,12 +30,12 @@ from training.data.sources import ClipSource, open_source
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
+from worldfm_ros.evaluation.scoring import psnr, ssim_map
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER, CONFIG, load_autoencoder
 from worldfm_ros.frame_model.imaging import to_uint8
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
-from worldfm_ros.scoring import psnr, ssim_map
 
 TARGET_STEP = 5  # from a picture's position in its clip to the next one's; prime to their number, so all come equally
 SHOWN = {"psnr": 2, "ssim": 3, "psnr_guided": 2, "ssim_guided": 3, "milliseconds": 1}  # figures: digits in the table

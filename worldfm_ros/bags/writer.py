@@ -2,7 +2,7 @@
 
 The rule behind everything here: after each flush the bag on disk is a complete bag. An mcap file always ends in an
 empty footer that the next chunk overwrites, sqlite3 commits, and metadata.yaml is there from the start. So a full disk
-costs what was written since the last flush; a killed writer also costs index and exact counts, which `bag_recovery`
+costs what was written since the last flush; a killed writer also costs index and exact counts, which `recovery`
 restores.
 """
 

@@ -18,7 +18,7 @@ import tyro
 
 from worldfm_ros.cli.bench import write_json
 from worldfm_ros.clips import LENGTH
-from worldfm_ros.degradation import Degradation
+from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
 from worldfm_ros.rgbd_folder import RgbdFolder
@@ -26,8 +26,8 @@ from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import read_world
 
 if TYPE_CHECKING:
+    from worldfm_ros.evaluation.held_out import HeldOutViews
     from worldfm_ros.frame_model.noise import Noise
-    from worldfm_ros.held_out import HeldOutViews
 
 MIN_SIDE = 16  # pixels
 
@@ -67,7 +67,7 @@ class Protocol:
 
     def find(self, source: Path, degradation: Degradation) -> HeldOutViews:
         """The views in `source`. Raises ValueError or FileNotFoundError for a folder that does not have them."""
-        from worldfm_ros.held_out import ClipViews, Photographs, WorldViews, hold_out, targets
+        from worldfm_ros.evaluation.held_out import ClipViews, Photographs, WorldViews, hold_out, targets
 
         photographs = Photographs(RgbdFolder(self.views or source), self.width, self.height)
         if self.clips is not None:
@@ -115,16 +115,16 @@ def evaluate(
     protocol.check()
     for file in (json, montage):
         check_target(file)
-    from worldfm_ros import evaluation
+    from worldfm_ros.evaluation import evaluate as judge
+    from worldfm_ros.evaluation.perceptual import find_perceptual
     from worldfm_ros.generator import load_model
-    from worldfm_ros.perceptual import find_perceptual
 
     painter = load_model(model, degradation.seed, preset)
     if noise is not None:
         painter.noise = find_noise(noise, model, degradation.seed)
     views = protocol.find(source, degradation)
     perceptual = find_perceptual(len(views))
-    result = evaluation.evaluate(views, painter, Progress(f"painting with {model}"), perceptual)
+    result = judge.evaluate(views, painter, Progress(f"painting with {model}"), perceptual)
     settings = {"source": source, "model": model, "preset": preset, "noise": noise, **asdict(protocol),
                 **asdict(degradation)}
     figures = result.figures | {"settings": {name: str(value) if isinstance(value, Path) else value
@@ -156,7 +156,7 @@ def check_target(file: Path | None) -> None:
 
 def write_montage(examples: list, file: Path) -> None:
     """A row for each example: what the model was given, the baseline, what it made of it, the truth."""
-    from worldfm_ros.montage import montage, write_png
+    from worldfm_ros.evaluation.montage import montage, write_png
 
     rows = [{"anchor drawing": painted.view.drawing.rgb, **{title: painted.pictures[name] for name, title in
              (("baseline", "drawing + inpainting"), ("model", "model"), ("photograph", "photograph"))}}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from worldfm_ros.evaluation.scoring import psnr
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.scoring import psnr
 from worldfm_ros.world.keyframes import Keyframe
 
 DEPTH_TOLERANCE = 0.03  # relative: two measurements that differ by less are of one surface

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldfm_ros.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
+from worldfm_ros.evaluation.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
+from worldfm_ros.evaluation.held_out import HeldOutView, HeldOutViews, spread
+from worldfm_ros.evaluation.perceptual import WITHOUT_NETWORKS, Perceptual
+from worldfm_ros.evaluation.scoring import psnr, sharpness_ratio, ssim_map
 from worldfm_ros.generator import FrameModel
-from worldfm_ros.held_out import HeldOutView, HeldOutViews, spread
 from worldfm_ros.painting.blend import inpaint
-from worldfm_ros.perceptual import WITHOUT_NETWORKS, Perceptual
-from worldfm_ros.scoring import psnr, sharpness_ratio, ssim_map
 
 SIDES = ("model", "baseline")
 EXAMPLES = 6  # views that are kept to be looked at

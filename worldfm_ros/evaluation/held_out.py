@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, Clip, cut
-from worldfm_ros.degradation import Degradation
+from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame
