@@ -10,11 +10,11 @@ import pytest
 from tiny_models import tiny_kl, tiny_taesd, tiny_transformer
 import torch
 
-from worldfm_ros.cli import generate_models, generate_timing
-from worldfm_ros.cli.bench_generate import bench_generate, trick_figures
-from worldfm_ros.cli.generate_arms import NaiveModePainter, NaivePainter, make_arms, make_tricks, weights_bytes
-from worldfm_ros.cli.generate_models import SIZES, ModelSize, Request, random_model
-from worldfm_ros.cli.generate_timing import (
+from worldfm_ros.bench import models, timing
+from worldfm_ros.bench.arms import NaiveModePainter, NaivePainter, make_arms, make_tricks, weights_bytes
+from worldfm_ros.bench.generate import bench_generate, trick_figures
+from worldfm_ros.bench.models import SIZES, ModelSize, Request, random_model
+from worldfm_ros.bench.timing import (
     IDENTICAL,
     Contender,
     LiveTensors,
@@ -219,7 +219,7 @@ def test_a_trained_model_at_its_own_size(tmp_path):
 def test_a_plot_is_drawn(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setitem(SIZES, "test", small_size())
-    monkeypatch.setattr(generate_timing, "matmul_gflops", lambda device, dtype: 100.0)
+    monkeypatch.setattr(timing, "matmul_gflops", lambda device, dtype: 100.0)
     bench_generate(size="test", device="cpu", frames=1, plot=tmp_path / "figures.png")
     assert (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
 
@@ -240,8 +240,8 @@ def test_bad_requests(asked, error):
 def test_the_released_size_is_the_released_network():
     """Without making it: 456 M parameters besides the variance's rows."""
     with torch.device("meta"):
-        network = generate_models.FrameTransformer.build(SIZES["xl"].transformer)
-        autoencoder = generate_models.sdxl_autoencoder()
+        network = models.FrameTransformer.build(SIZES["xl"].transformer)
+        autoencoder = models.sdxl_autoencoder()
     assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(456.0e6, rel=1e-3)
     assert sum(parameter.numel() for parameter in autoencoder.parameters()) == pytest.approx(83.65e6, rel=1e-3)
     assert isinstance(make_arms(bench_subject())["exact"], LearnedPainter)

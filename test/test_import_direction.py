@@ -32,6 +32,7 @@ FLOORS = (
     ("painting", "drive", "clips"),
     ("generator",),
     ("evaluation", "nodes"),
+    ("bench",),
     ("cli",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 import tyro
 
-from worldfm_ros.cli.bench import write_json
+from worldfm_ros.bench.render import write_json
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.geometry import check_image_size

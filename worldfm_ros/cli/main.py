@@ -25,8 +25,8 @@ COMMANDS = {
     "render": "render:render",
     "eval": "eval:evaluate",
     "bag recover": "bag:recover_bag",
-    "bench render": "bench:bench_render",
-    "bench generate": "bench_generate:bench_generate",
+    "bench render": ".bench.render:bench_render",
+    "bench generate": ".bench.generate:bench_generate",
 }
 
 
@@ -43,7 +43,7 @@ def main() -> int:
 
 def _load(name: str) -> Callable[..., int | None]:
     module, function = COMMANDS[name].split(":")
-    return getattr(import_module(f"worldfm_ros.cli.{module}"), function)
+    return getattr(import_module(f".{module}", "worldfm_ros.cli"), function)
 
 
 def _print_version() -> None:

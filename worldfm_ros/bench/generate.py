@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from worldfm_ros.cli.bench import environment, write_json
+from worldfm_ros.bench.render import environment, write_json
 from worldfm_ros.geometry import Intrinsics
 
 if TYPE_CHECKING:
-    from worldfm_ros.cli.generate_arms import Trick
-    from worldfm_ros.cli.generate_models import BenchModel
-    from worldfm_ros.cli.generate_timing import Contender
+    from worldfm_ros.bench.arms import Trick
+    from worldfm_ros.bench.models import BenchModel
+    from worldfm_ros.bench.timing import Contender
 
 HFOV = 1.2  # radians
 NOTE = ("psnr to exact: dB, same poses and noise, 120 = no difference. naive draws random samples of the posterior "
@@ -65,7 +65,7 @@ def bench_generate(
         raise ValueError(f"frames is a whole number from 1 up, got {frames}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: pip install matplotlib")
-    from worldfm_ros.cli.generate_models import Request, find_size, random_model, trained_model
+    from worldfm_ros.bench.models import Request, find_size, random_model, trained_model
     from worldfm_ros.frame_model.presets import find_device
 
     console, place, request = Console(), find_device(device), Request(width, height, steps)
@@ -84,8 +84,8 @@ def bench_generate(
 
 def measure(subject: BenchModel, frames: int, tricks: bool, console: Console) -> dict:
     """Run arms and tricks on a model; returns the JSON report."""
-    from worldfm_ros.cli import generate_timing as timing
-    from worldfm_ros.cli.generate_arms import make_arms, make_tricks
+    from worldfm_ros.bench import timing
+    from worldfm_ros.bench.arms import make_arms, make_tricks
     from worldfm_ros.frame_model.checkpoint import dtype_name
 
     camera = Intrinsics.from_hfov(subject.width, subject.height, HFOV)
@@ -125,7 +125,7 @@ def trick_figures(trick: Trick, arms: dict[str, Contender], other: Contender) ->
     The spread is half the interquartile range: a gain within it is no gain that can be told. The best frames are those
     that nothing else on the machine disturbed.
     """
-    from worldfm_ros.cli.generate_timing import psnr
+    from worldfm_ros.bench.timing import psnr
 
     arm = arms[trick.arm]
     without, used = (arm, other) if trick.changes else (other, arm)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldfm_ros.cli.generate_models import BenchModel
+from worldfm_ros.bench.models import BenchModel
 from worldfm_ros.frame_model.autoencoder import LatentCodec, ready
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import (

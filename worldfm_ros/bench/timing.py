@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from worldfm_ros.cli.generate_arms import weights_bytes
+from worldfm_ros.bench.arms import weights_bytes
 from worldfm_ros.frame_model.cuda_graphs import Eager, leaves
 from worldfm_ros.generator import FrameGenerator
 from worldfm_ros.geometry import Intrinsics, Pose
