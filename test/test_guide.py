@@ -6,8 +6,10 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.guide import find_surface, guide, warp
+from worldfm_ros.scenes.apartment import apartment
+from worldfm_ros.scenes.raycaster import RayCaster
+from worldfm_ros.scenes.viewpoints import viewpoints
 from worldfm_ros.world.anchors import AnchorMap
-from worldfm_ros.world.builders.synthetic import RayCaster, apartment, viewpoints
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
 

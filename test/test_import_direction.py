@@ -28,7 +28,8 @@ ROS = {
 FLOORS = (
     ("geometry", "files", "progress", "share"),
     ("rgbd_folder", "bags"),
-    ("frame_model", "world"),
+    ("frame_model", "scenes"),
+    ("world",),
     ("painting", "drive", "clips"),
     ("generator",),
     ("evaluation", "nodes"),

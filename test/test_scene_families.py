@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.world.builders import props, synthetic
-from worldfm_ros.world.builders.building import HALF_WALL
-from worldfm_ros.world.builders.furniture import Label
-from worldfm_ros.world.builders.placement import Area, clutter, extent, overlap
-from worldfm_ros.world.builders.rooms import floor_plan, rooms
-from worldfm_ros.world.builders.scene import Scene, moved, solid_bounds
-from worldfm_ros.world.builders.synthetic import SCENES, RayCaster, free_floor, viewpoints
+from worldfm_ros.scenes import props
+from worldfm_ros.scenes import viewpoints as views
+from worldfm_ros.scenes.building import HALF_WALL
+from worldfm_ros.scenes.families import SCENES
+from worldfm_ros.scenes.furniture import Label
+from worldfm_ros.scenes.placement import Area, clutter, extent, overlap
+from worldfm_ros.scenes.raycaster import RayCaster
+from worldfm_ros.scenes.rooms import floor_plan, rooms
+from worldfm_ros.scenes.scene import Scene, moved, solid_bounds
+from worldfm_ros.scenes.viewpoints import free_floor, viewpoints
 
 FAMILIES = ("rooms", "office", "warehouse", "street")
 LEAST_FLOOR = {"rooms": 3.0, "office": 30.0, "warehouse": 20.0, "street": 60.0}  # m^2 that a robot can drive on
@@ -48,7 +51,7 @@ def test_scenes_are_rich_and_lit_from_several_places(family):
 def test_a_robot_finds_connected_floor_and_no_camera_is_inside_anything(family):
     for seed in SEEDS:
         scene = scene_of(family, seed)
-        assert len(free_floor(scene)) * synthetic.GRID**2 > LEAST_FLOOR[family], seed
+        assert len(free_floor(scene)) * views.GRID**2 > LEAST_FLOOR[family], seed
         if seed < 2:
             eyes = np.array([pose.translation for pose in viewpoints(scene, seed, 12)])
             assert scene.clearance(eyes).min() > 0.2, seed
@@ -74,7 +77,7 @@ def test_every_room_can_be_driven_to():
         plan, floor = floor_plan(np.random.default_rng([seed, 1])), free_floor(scene_of("rooms", seed))
         for name, room in plan.rooms.items():
             inside = (floor > [room.west, room.south]).all(1) & (floor < [room.east, room.north]).all(1)
-            assert inside.sum() * synthetic.GRID**2 > 1.0, (seed, name)
+            assert inside.sum() * views.GRID**2 > 1.0, (seed, name)
 
 
 @families
@@ -148,8 +151,8 @@ def test_extent_is_the_union_of_bounds_and_clutter_stays_on_its_top():
 def test_free_floor_is_where_the_whole_scenes_clearance_says_so():
     scene = rooms(3)
     places = free_floor(scene)
-    for height in synthetic.ROBOT_HEIGHTS:
+    for height in views.ROBOT_HEIGHTS:
         points = np.insert(places, 2, height, axis=1)
-        assert scene.clearance(points).min() >= min(synthetic.CLEARANCE, height - 0.03)
+        assert scene.clearance(points).min() >= min(views.CLEARANCE, height - 0.03)
     (west, south, _), (east, north, _) = scene.bounds
     assert (places > [west + HALF_WALL, south]).all() and (places < [east, north]).all()

@@ -439,7 +439,7 @@ def test_shards_are_not_put_into_their_source(tmp_path, monkeypatch, capsys):
     (("build", "--out", "", "--synthetic", "rooms"), "--out is a folder"),
     (("build", "nowhere", "--out", "out"), "is no source of clips"),
     (("build", "--out", "out"), "nothing to build from"),
-    (("build", "--out", "out", "--synthetic", "jungle"), "families are"),
+    (("build", "--out", "out", "--synthetic", "jungle"), "no family of scenes"),
     (("info", "nowhere"), "no folder of shards"),
 ])  # fmt: skip
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):

@@ -10,21 +10,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.builders.apartment import Style, apartment, floor_plan
-from worldfm_ros.world.builders.synthetic import (
-    Box,
-    Cylinder,
-    Light,
-    Material,
-    RayCaster,
-    Scene,
-    Solid,
-    Sphere,
-    Texture,
-    free_floor,
-    observe,
-    viewpoints,
-)
+from worldfm_ros.scenes.apartment import Style, apartment, floor_plan
+from worldfm_ros.scenes.raycaster import RayCaster
+from worldfm_ros.scenes.scene import Box, Cylinder, Light, Material, Scene, Solid, Sphere, Texture
+from worldfm_ros.scenes.viewpoints import free_floor, observe, viewpoints
 
 CAMERA = Intrinsics.from_hfov(48, 36, math.radians(80.0))
 GREY = Material.hex("#909090")

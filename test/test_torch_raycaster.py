@@ -12,21 +12,12 @@ from training.synthetic.raycaster import RayImages, TorchRayCaster
 from training.synthetic.torch_light import Grids, Paints, Surface
 from training.synthetic.torch_solids import Rays, Solids, face_of, occluded, point_of, trace
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.builders import lightmap
-from worldfm_ros.world.builders import solids as numba_solids
-from worldfm_ros.world.builders.synthetic import (
-    Box,
-    Cylinder,
-    Light,
-    Material,
-    RayCaster,
-    RayImage,
-    Scene,
-    Sphere,
-    Texture,
-    apartment,
-    viewpoints,
-)
+from worldfm_ros.scenes import lightmap
+from worldfm_ros.scenes import solids as numba_solids
+from worldfm_ros.scenes.apartment import apartment
+from worldfm_ros.scenes.raycaster import RayCaster, RayImage
+from worldfm_ros.scenes.scene import Box, Cylinder, Light, Material, Scene, Sphere, Texture
+from worldfm_ros.scenes.viewpoints import viewpoints
 
 CAMERA = Intrinsics.from_hfov(72, 50, math.radians(80.0))  # no multiple of a tile
 CPU = torch.device("cpu")

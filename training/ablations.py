@@ -25,7 +25,7 @@ from training.synthetic.clips import ClipSettings, SyntheticClips
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.transformer import FrameTransformer
-from worldfm_ros.world.builders.synthetic import SCENES
+from worldfm_ros.scenes.families import SCENES
 
 HELD_OUT = "apartment"
 BASELINE = "prope"

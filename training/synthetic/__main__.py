@@ -28,7 +28,9 @@ from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.rgbd_folder import write_rgbd_folder
-from worldfm_ros.world.builders.synthetic import SCENES, Light, Material, RayCaster, Scene, Sphere
+from worldfm_ros.scenes.families import SCENES, check_families, make_scene
+from worldfm_ros.scenes.raycaster import RayCaster
+from worldfm_ros.scenes.scene import Light, Material, Scene, Sphere
 
 Maker = Callable[[Scene, float], Callable]  # of a function (poses, intrinsics, samples) that draws a scene
 
@@ -57,8 +59,7 @@ def bench(
         texel: metres between a lightmap's vertices.
         clips: clips of 16 pictures that are timed in each scene.
     """
-    if unknown := set(families) - set(SCENES):
-        raise ValueError(f"there are no families {', '.join(unknown)}; there are {', '.join(SCENES)}")
+    check_families(*families)
     makers: dict[str, Maker] = {"numba": _numba}
     if device:
         makers[f"torch {device}"] = partial(_torch, device=device)
@@ -72,7 +73,7 @@ def bench(
         for make in makers.values():
             measure(ball, make, 1.0, [Pose.identity()])
         for family in families:
-            scene = SCENES[family](0)
+            scene = make_scene(family)
             start = perf_counter()
             space = Space.of(scene)
             places = perf_counter() - start

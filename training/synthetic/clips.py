@@ -16,7 +16,8 @@ from training.synthetic.trajectories import Space, draw
 from worldfm_ros.clips import Clip
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.rgbd_folder import RgbdFrame
-from worldfm_ros.world.builders.synthetic import SCENES, RayCaster
+from worldfm_ros.scenes.families import check_families, make_scene
+from worldfm_ros.scenes.raycaster import RayCaster
 
 KEPT_SCENES = 2
 
@@ -45,9 +46,7 @@ class Studio:
 @lru_cache(maxsize=KEPT_SCENES)
 def studio(family: str, seed: int, texel: float) -> Studio:
     """Scene `seed` of a family. The last few are kept. Raises ValueError for a family that does not exist."""
-    if family not in SCENES:
-        raise ValueError(f"there is no family of scenes {family!r}; there are {', '.join(sorted(SCENES))}")
-    scene = SCENES[family](seed)
+    scene = make_scene(family, seed)
     return Studio(Space.of(scene), RayCaster(scene, texel))
 
 
@@ -97,9 +96,7 @@ class SyntheticClips(Sequence[Clip]):
     clips_per_scene: int = 8
 
     def __post_init__(self) -> None:
-        unknown = set(self.families) - set(SCENES)
-        if not self.families or unknown:
-            raise ValueError(f"families are one or more of {', '.join(sorted(SCENES))}, got {self.families}")
+        check_families(*self.families)
         if self.count < 1 or self.clips_per_scene < 1:
             raise ValueError(f"count and clips_per_scene are at least 1, got {self.count} and {self.clips_per_scene}")
 

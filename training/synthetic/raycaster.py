@@ -1,4 +1,4 @@
-"""The pictures of worldfm_ros.world.builders.raycaster for many cameras at once, in torch on a CPU or a GPU.
+"""The pictures of worldfm_ros.scenes.raycaster for many cameras at once, in torch on a CPU or a GPU.
 
 Same scene, same rules: depth, labels and normals are equal to that module's but for rays that graze an edge (float32
 here, float64 there), textures and direct light too; bounced light is gathered from other directions.
@@ -16,7 +16,7 @@ from torch import Tensor
 from training.synthetic.torch_light import Paints, Surface, bake
 from training.synthetic.torch_solids import Rays, Solids, trace
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.builders.scene import Scene
+from worldfm_ros.scenes.scene import Scene
 
 TILE = 16  # pixels; the rays of a square tile are a bundle
 

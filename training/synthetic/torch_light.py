@@ -1,4 +1,4 @@
-"""The light on a scene's surfaces in torch: what worldfm_ros.world.builders.lightmap bakes, on any device.
+"""The light on a scene's surfaces in torch: what worldfm_ros.scenes.lightmap bakes, on any device.
 
 Direct light of every lamp with shadow rays, and one bounce, at the vertices of grids on the solids' faces. Vertices are
 cut into compact blocks, so that the rays of a block to a lamp, or in one direction, are a bundle.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.synthetic.torch_solids import Rays, Solids, face_of, normal_of, occluded, point_of, trace
 from training.synthetic.torch_textures import Patch, albedo
-from worldfm_ros.world.builders.lightmap import (
+from worldfm_ros.scenes.lightmap import (
     BOUNCE_BLUR,
     BOUNCE_LIMIT,
     FACE_AXES,
@@ -25,8 +25,8 @@ from worldfm_ros.world.builders.lightmap import (
     mix_paint,
     sample_lights,
 )
-from worldfm_ros.world.builders.scene import Scene
-from worldfm_ros.world.builders.solids import BOX, CYLINDER, SPHERE
+from worldfm_ros.scenes.scene import Scene
+from worldfm_ros.scenes.solids import BOX, CYLINDER, SPHERE
 
 BLOCK = 64  # vertices whose rays make a bundle
 DIRECTIONS = 192  # over the sphere: half of them leave a surface

@@ -2,7 +2,7 @@
 
 Rays come in bundles whose rays lie close together, such as a tile of a picture. A cheap test of bundle against solid
 leaves few solids for each bundle, and all its rays meet all of those: no tree, no branches. Shapes, faces and their
-coordinates are those of worldfm_ros.world.builders.solids.
+coordinates are those of worldfm_ros.scenes.solids.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor
 
-from worldfm_ros.world.builders.scene import Scene
-from worldfm_ros.world.builders.solids import BOX, CYLINDER, SHAPES, SPHERE
+from worldfm_ros.scenes.scene import Scene
+from worldfm_ros.scenes.solids import BOX, CYLINDER, SHAPES, SPHERE
 
 TINY = 1e-20  # stands in for a direction component of zero, whose inverse would be infinite
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}  # ray-solid pairs at a time: what fits a CPU's cache, and keeps a GPU busy

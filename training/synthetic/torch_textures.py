@@ -1,4 +1,4 @@
-"""The procedural surface colours of worldfm_ros.world.builders.textures, for many places at once, on any device.
+"""The procedural surface colours of worldfm_ros.scenes.textures, for many places at once, on any device.
 
 The rules are those of that module, pattern by pattern. A `Patch` holds N places of surfaces, all of one texture.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from worldfm_ros.world.builders.scene import Texture
+from worldfm_ros.scenes.scene import Texture
 
 
 @dataclass(frozen=True, eq=False)

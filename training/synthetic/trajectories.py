@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
-from worldfm_ros.world.builders.scene import Scene, solid_bounds
-from worldfm_ros.world.builders.synthetic import free_floor
+from worldfm_ros.scenes.scene import Scene, solid_bounds
+from worldfm_ros.scenes.viewpoints import free_floor
 
 CLEARANCE = 0.22  # from a camera to all solids
 VIEW_ROOM = 0.6  # this far in front of a camera nothing fills the middle of its view

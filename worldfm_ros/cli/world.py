@@ -8,8 +8,7 @@ import tyro
 
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.progress import Progress
-from worldfm_ros.world.builders import rgbd
-from worldfm_ros.world.builders.demo import build_scene
+from worldfm_ros.world.builders import rgbd, synthetic
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import World, read_manifest, write_world
 
@@ -36,7 +35,7 @@ def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", 
         source: the family of scenes: apartment, rooms, office, warehouse or street.
         seed: another seed, another scene of the family.
     """
-    _finish(build_scene(source, seed, Progress(f"rendering the {source}")), out)
+    _finish(synthetic.build(source, seed, Progress(f"rendering the {source}")), out)
 
 
 def info(world: Source, json: AsJson = False) -> None:

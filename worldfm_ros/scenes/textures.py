@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from worldfm_ros.world.builders.scene import Texture
-from worldfm_ros.world.builders.solids import kernel
+from worldfm_ros.scenes.scene import Texture
+from worldfm_ros.scenes.solids import kernel
 
 
 @kernel

@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders import fittings
-from worldfm_ros.world.builders import furniture as f
-from worldfm_ros.world.builders.building import TRIM, Opening, Plan, Room, daylight, shell
-from worldfm_ros.world.builders.furniture import LABEL_NAMES, OAK, WALNUT, WHITE, Label, hexed, standing
-from worldfm_ros.world.builders.scene import Box, Cylinder, Light, Material, Scene, Solid, Sphere, Texture, moved
+from worldfm_ros.scenes import fittings
+from worldfm_ros.scenes import furniture as f
+from worldfm_ros.scenes.building import TRIM, Opening, Plan, Room, daylight, shell
+from worldfm_ros.scenes.furniture import LABEL_NAMES, OAK, WALNUT, WHITE, Label, hexed, standing
+from worldfm_ros.scenes.scene import Box, Cylinder, Light, Material, Scene, Solid, Sphere, Texture, moved
 
 WEST, BEDROOM_EAST, KITCHEN_WEST, BATH_WEST, EAST = -4.5, -0.5, 0.8, 1.6, 4.5  # centre lines of walls, x
 SOUTH, MIDDLE, NORTH = -3.5, 0.6, 3.5  # and y

@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders import furniture as f
-from worldfm_ros.world.builders import looks, props
-from worldfm_ros.world.builders.building import between
-from worldfm_ros.world.builders.furniture import BLACK, GLOW, STEEL, WHITE, Label, standing
-from worldfm_ros.world.builders.placement import Area, Wall
-from worldfm_ros.world.builders.props import Prop
-from worldfm_ros.world.builders.scene import (
+from worldfm_ros.scenes import furniture as f
+from worldfm_ros.scenes import looks, props
+from worldfm_ros.scenes.building import between
+from worldfm_ros.scenes.furniture import BLACK, GLOW, STEEL, WHITE, Label, standing
+from worldfm_ros.scenes.placement import Area, Wall
+from worldfm_ros.scenes.props import Prop
+from worldfm_ros.scenes.scene import (
     Box,
     Cylinder,
     Light,

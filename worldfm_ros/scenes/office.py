@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders import furniture as f
-from worldfm_ros.world.builders import interiors, looks, props
-from worldfm_ros.world.builders.building import Opening, Plan, Room
-from worldfm_ros.world.builders.furniture import BLACK, STEEL, WHITE, Label, standing
-from worldfm_ros.world.builders.placement import Area, clutter
-from worldfm_ros.world.builders.props import Prop
-from worldfm_ros.world.builders.scene import Box, Cylinder, Material, Scene, Solid, Sphere, Texture, moved
+from worldfm_ros.scenes import furniture as f
+from worldfm_ros.scenes import interiors, looks, props
+from worldfm_ros.scenes.building import Opening, Plan, Room
+from worldfm_ros.scenes.furniture import BLACK, STEEL, WHITE, Label, standing
+from worldfm_ros.scenes.placement import Area, clutter
+from worldfm_ros.scenes.props import Prop
+from worldfm_ros.scenes.scene import Box, Cylinder, Material, Scene, Solid, Sphere, Texture, moved
 
 DOOR = 1.1  # metres; a doorway's width
 MOST_SOLIDS = {"corridor": 40, "side": 40, "meeting": 80, "desks": 220, "open": 330}  # no more is added beyond

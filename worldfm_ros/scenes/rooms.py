@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders import fittings, interiors, looks, props
-from worldfm_ros.world.builders import furniture as f
-from worldfm_ros.world.builders.building import Opening, Plan, Room
-from worldfm_ros.world.builders.placement import Area, clutter
-from worldfm_ros.world.builders.scene import Scene, Solid, moved
+from worldfm_ros.scenes import fittings, interiors, looks, props
+from worldfm_ros.scenes import furniture as f
+from worldfm_ros.scenes.building import Opening, Plan, Room
+from worldfm_ros.scenes.placement import Area, clutter
+from worldfm_ros.scenes.scene import Scene, Solid, moved
 
 DOOR = 1.05  # metres; a doorway's width
 MOST_SOLIDS = 850

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders.scene import Box, Cylinder, Material, Solid, Sphere, Texture, Vector, moved
+from worldfm_ros.scenes.scene import Box, Cylinder, Material, Solid, Sphere, Texture, Vector, moved
 
 
 class Label(IntEnum):

@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from worldfm_ros.world.builders.scene import Light, Material, Solid, Texture, Vector
+from worldfm_ros.scenes.scene import Light, Material, Solid, Texture, Vector
 
 FOLD = 0.006  # metres; the smallest detail of a fabric
 

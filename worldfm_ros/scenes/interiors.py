@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders import furniture as f
-from worldfm_ros.world.builders import looks, props
-from worldfm_ros.world.builders.building import HALF_WALL, Opening, Plan, Room, daylight, shell
-from worldfm_ros.world.builders.furniture import Label, standing
-from worldfm_ros.world.builders.placement import Area, Wall, clutter
-from worldfm_ros.world.builders.scene import Box, Light, Material, Solid, Sphere, Vector, moved
+from worldfm_ros.scenes import furniture as f
+from worldfm_ros.scenes import looks, props
+from worldfm_ros.scenes.building import HALF_WALL, Opening, Plan, Room, daylight, shell
+from worldfm_ros.scenes.furniture import Label, standing
+from worldfm_ros.scenes.placement import Area, Wall, clutter
+from worldfm_ros.scenes.scene import Box, Light, Material, Solid, Sphere, Vector, moved
 
 
 def shell_under(ceiling: Material, plan: Plan) -> list[Solid]:

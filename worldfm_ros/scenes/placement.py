@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders.scene import Solid, moved
+from worldfm_ros.scenes.scene import Solid, moved
 
 TRIES = 20
 PASSAGE = 0.85  # metres; what stays free between pieces that do not touch

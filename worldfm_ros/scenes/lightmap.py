@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worldfm_ros.world.builders.scene import Light, Scene
-from worldfm_ros.world.builders.solids import (
+from worldfm_ros.scenes.scene import Light, Scene
+from worldfm_ros.scenes.solids import (
     BOX,
     CYLINDER,
     SPHERE,
@@ -27,7 +27,7 @@ from worldfm_ros.world.builders.solids import (
     point_of,
     trace,
 )
-from worldfm_ros.world.builders.textures import albedo
+from worldfm_ros.scenes.textures import albedo
 
 OFFSET = 1e-3  # metres; light rays start this far off their surface, and vertices lie this far inside a face's edges
 LIGHT_GRID = ((0.5, 4), (0.0, 2))  # a light is sampled n times along extents above that many metres

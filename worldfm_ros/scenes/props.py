@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from worldfm_ros.world.builders import looks
-from worldfm_ros.world.builders.furniture import BLACK, CERAMIC, LABEL_NAMES, SCREEN, STEEL, Label, standing
-from worldfm_ros.world.builders.scene import Box, Cylinder, Material, Solid, Sphere, moved
+from worldfm_ros.scenes import looks
+from worldfm_ros.scenes.furniture import BLACK, CERAMIC, LABEL_NAMES, SCREEN, STEEL, Label, standing
+from worldfm_ros.scenes.scene import Box, Cylinder, Material, Solid, Sphere, moved
 
 
 class Prop(IntEnum):

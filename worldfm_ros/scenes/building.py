@@ -12,8 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from worldfm_ros.world.builders.furniture import WHITE, Label, hexed
-from worldfm_ros.world.builders.scene import Box, Light, Material, Solid, Texture
+from worldfm_ros.scenes.furniture import WHITE, Label, hexed
+from worldfm_ros.scenes.scene import Box, Light, Material, Solid, Texture
 
 HALF_WALL = 0.06  # metres; a room's share of an inner wall
 OUTER_WALL = 0.24  # metres; how far outer walls reach beyond the centre line

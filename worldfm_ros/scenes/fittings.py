@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldfm_ros.world.builders.furniture import (
+from worldfm_ros.scenes.furniture import (
     BLACK,
     CERAMIC,
     OAK,
@@ -16,7 +16,7 @@ from worldfm_ros.world.builders.furniture import (
     hexed,
     standing,
 )
-from worldfm_ros.world.builders.scene import Box, Cylinder, Material, Solid, Sphere, Texture, moved
+from worldfm_ros.scenes.scene import Box, Cylinder, Material, Solid, Sphere, Texture, moved
 
 STONE = hexed("#e4e0d8 #b9b2a6", Texture.NOISE, 0.12)
 WATER = hexed("#9fd0d8 #b9dfe3", Texture.NOISE, 0.3)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldfm_ros.world.builders import interiors, looks, props
-from worldfm_ros.world.builders.building import Opening, Plan, Room
-from worldfm_ros.world.builders.furniture import BLACK, GLOW, STEEL, Label, standing, table
-from worldfm_ros.world.builders.placement import Area, clutter
-from worldfm_ros.world.builders.props import Prop
-from worldfm_ros.world.builders.scene import Box, Cylinder, Material, Scene, Solid, Sphere, Texture, moved
+from worldfm_ros.scenes import interiors, looks, props
+from worldfm_ros.scenes.building import Opening, Plan, Room
+from worldfm_ros.scenes.furniture import BLACK, GLOW, STEEL, Label, standing, table
+from worldfm_ros.scenes.placement import Area, clutter
+from worldfm_ros.scenes.props import Prop
+from worldfm_ros.scenes.scene import Box, Cylinder, Material, Scene, Solid, Sphere, Texture, moved
 
 BAY, DEEP = 2.7, 1.0  # metres; length and depth of a rack's bay
 MOST_SOLIDS = 850

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from numba import njit
 import numpy as np
 
-from worldfm_ros.world.builders.scene import Box, Cylinder, Solid, Sphere, solid_bounds
+from worldfm_ros.scenes.scene import Box, Cylinder, Solid, Sphere, solid_bounds
 
 BOX, CYLINDER, SPHERE = range(3)
 SHAPES = {Box: BOX, Cylinder: CYLINDER, Sphere: SPHERE}

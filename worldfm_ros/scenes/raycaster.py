@@ -9,9 +9,9 @@ import os
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.builders.lightmap import bake, in_bands, light_at, mix_paint, surface
-from worldfm_ros.world.builders.scene import Scene
-from worldfm_ros.world.builders.solids import face_of, kernel, localize, normal_of, pack, trace
+from worldfm_ros.scenes.lightmap import bake, in_bands, light_at, mix_paint, surface
+from worldfm_ros.scenes.scene import Scene
+from worldfm_ros.scenes.solids import face_of, kernel, localize, normal_of, pack, trace
 
 MAX_SAMPLES = 16
 

@@ -1,0 +1,1 @@
+"""Procedural scenes, known exactly: solids, materials and light, families of them, a ray caster. No maps."""
