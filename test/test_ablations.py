@@ -27,10 +27,9 @@ from training.ablations import ARMS, BASELINE, ablate, find_arms
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from training.processes import Stopped
-from worldfm_ros.clips import LENGTH, Clip
+from worldfm_ros.clips import LENGTH, Clip, RgbdFrame
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 
 SMALL = BenchSettings(steps=3, student_steps=2, autoencoder_steps=3, side=32, batch=2, distinct=2, hidden_size=32,
                       depth=1, heads=2, autoencoder_width=8, teacher_steps=3)

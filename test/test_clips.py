@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from worldfm_ros.clips import REFERENCE_GROUP, TARGETS, Clip, cut
+from worldfm_ros.clips import REFERENCE_GROUP, TARGETS, Clip, RgbdFrame, cut
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.world.anchors import AnchorMap
 
 CAMERA = Intrinsics.from_hfov(8, 6, 1.0)
 
@@ -31,12 +31,12 @@ def test_frames_1_6_10_and_14_are_the_group_and_the_closest_is_the_reference():
     clip = Clip("c", tuple(frame(k) for k in range(16)))
     assert [k + 1 for k in REFERENCE_GROUP] == [1, 6, 10, 14] and len(TARGETS) == 12
     assert [clip.closest(k) for k in range(16)] == [0, 0, 0, 5, 5, 5, 5, 5, 9, 9, 9, 9, 13, 13, 13, 13]
-    assert clip.keyframe(5).id == 5 and clip.keyframe(5).T_world_camera is clip.frames[5].T_world_camera
+    assert [frame.index for frame in clip.group] == list(REFERENCE_GROUP)
 
 
 def test_the_cloud_is_the_groups_depth_alone():
     clip = Clip("c", tuple(frame(k, depth=0.0 if k == 9 else 2.0) for k in range(16)))
-    tiles = clip.anchors().tiles
+    tiles = AnchorMap.from_frames(clip.group).tiles
     colors = np.concatenate([tile.colors for tile in tiles])
     assert sorted(np.unique(colors)) == [0, 5, 13] and len(colors) == 3 * 48
     points = np.concatenate([tile.world_points for tile in tiles])

@@ -14,7 +14,7 @@ from scenes import CAMERA, room_poses, room_world, see_room, write_rgbd_folder
 from tiny_models import tiny_settings, tiny_taesd, tiny_transformer
 
 from worldfm_ros.cli.main import main
-from worldfm_ros.clips import REFERENCE_GROUP, TARGETS
+from worldfm_ros.clips import REFERENCE_GROUP, TARGETS, RgbdFrame
 from worldfm_ros.evaluation import evaluate as judge
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.evaluation.evaluate import average, evaluate, paint
@@ -24,7 +24,7 @@ from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.generator import load_generator, load_model
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import AnchorFill
-from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame, write_camera, write_poses
+from worldfm_ros.rgbd_folder import RgbdFolder, write_camera, write_poses
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import write_world
 

@@ -15,8 +15,8 @@ import pytest
 from scenes import see_room, write_rgbd_folder
 from scipy.spatial.transform import Rotation
 
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 
 CAMERA = Intrinsics.from_hfov(240, 180, np.radians(78.0))
 VIEWS = 8

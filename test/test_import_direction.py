@@ -27,10 +27,11 @@ ROS = {
 # from the ground up: a part may import the parts of lower floors; those of one floor do not know each other
 FLOORS = (
     ("geometry", "files", "progress", "share"),
-    ("rgbd_folder", "bags"),
-    ("frame_model", "scenes"),
+    ("clips",),
+    ("bags", "rgbd_folder"),
+    ("scenes", "frame_model"),
     ("world",),
-    ("painting", "drive", "clips"),
+    ("painting", "drive"),
     ("generator",),
     ("evaluation", "nodes"),
     ("bench",),

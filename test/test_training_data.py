@@ -27,6 +27,8 @@ from worldfm_ros.clips import LENGTH, TARGETS, Clip, unprojected
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.painting.learned import photograph
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import render
 
 SIZE = (48, 48)
@@ -60,16 +62,16 @@ def test_without_corruption_a_pair_is_the_evaluation_protocol(target, size):
     pair = make_pair(CLIP, target, size, NONE, 3)
     height, width = size
     asked = Intrinsics.from_hfov(width, height, 1.0)
-    photo = photograph(CLIP.keyframe(target), asked, width, height)
-    reference = photograph(CLIP.keyframe(CLIP.closest(target)), asked, width, height)
+    photo = photograph(Keyframe.of(CLIP.frames[target]), asked, width, height)
+    reference = photograph(Keyframe.of(CLIP.frames[CLIP.closest(target)]), asked, width, height)
     np.testing.assert_array_equal(pair.target, photo.rgb)
     np.testing.assert_array_equal(pair.reference, reference.rgb)
     assert pair.target_intrinsics == photo.intrinsics and pair.reference_intrinsics == reference.intrinsics
     pose = CLIP.frames[target].T_world_camera
-    drawing = render(CLIP.anchors().visible(pose, photo.intrinsics), pose, photo.intrinsics)
+    drawing = render(AnchorMap.from_frames(CLIP.group).visible(pose, photo.intrinsics), pose, photo.intrinsics)
     np.testing.assert_array_equal(pair.drawing, drawing.rgb)
     np.testing.assert_array_equal(pair.coverage, drawing.coverage)
-    keyframe = CLIP.keyframe(CLIP.closest(target))
+    keyframe = Keyframe.of(CLIP.frames[CLIP.closest(target)])
     np.testing.assert_array_equal(pair.guide, guide(drawing, keyframe, pose, photo.intrinsics))
     assert pair.T_world_target is pose and pair.T_world_reference is keyframe.T_world_camera
 

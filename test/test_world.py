@@ -18,8 +18,8 @@ from scipy.spatial.transform import Rotation
 import yaml
 
 from worldfm_ros.cli.world import describe
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.anchors import BLOCK, NEAR, TILE, AnchorMap, morton_codes
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, choose_keyframes, fuse, trustworthy_depth
 from worldfm_ros.world.builders.tsdf import TsdfSurface

@@ -1,4 +1,4 @@
-"""Clips: how pairs for training and evaluation are built from posed RGB-D frames (paper 2.4.1, training data).
+"""Posed RGB-D frames, and clips of them: what pairs for training and evaluation are built from (paper 2.4.1).
 
 A clip is 16 consecutive frames. Four of them are its reference group: their depth makes the clip's point cloud. The
 other twelve are targets, and each target's reference picture is the temporally closest frame of the group.
@@ -11,13 +11,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldfm_ros.rgbd_folder import RgbdFrame
-from worldfm_ros.world.anchors import AnchorMap
-from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.geometry import Intrinsics, Pose
 
 LENGTH = 16
 REFERENCE_GROUP = (0, 5, 9, 13)  # positions in a clip
 TARGETS = tuple(k for k in range(LENGTH) if k not in REFERENCE_GROUP)
+
+
+@dataclass(frozen=True, eq=False)
+class RgbdFrame:
+    """A posed view: rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16.
+
+    scene (H, W) bool: the pixels that show the scene; None = all of them.
+    """
+
+    index: int
+    rgb: np.ndarray
+    depth: np.ndarray
+    intrinsics: Intrinsics
+    T_world_camera: Pose
+    labels: np.ndarray | None = None
+    scene: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +49,10 @@ class Clip:
         """The position in the reference group that is temporally closest to a target; of two, the earlier."""
         return min(REFERENCE_GROUP, key=lambda k: abs(k - target))
 
-    def keyframe(self, position: int) -> Keyframe:
-        """The frame at a position as a reference picture; its id is the frame's index."""
-        frame = self.frames[position]
-        return Keyframe(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
-
-    def anchors(self) -> AnchorMap:
-        """The clip's point cloud: every pixel of the reference group that has depth, splats of one pixel."""
-        return AnchorMap.from_points(*unprojected([self.frames[k] for k in REFERENCE_GROUP]))
+    @property
+    def group(self) -> list[RgbdFrame]:
+        """The frames of the reference group, whose depth makes the clip's point cloud."""
+        return [self.frames[k] for k in REFERENCE_GROUP]
 
 
 def unprojected(frames: Sequence[RgbdFrame]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ camera.yaml     width height distortion_model D K       mask.png (optional, 0 = 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import io
 from pathlib import Path
 import shutil
@@ -19,25 +19,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 import yaml
 
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 
 DISTORTION_COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8}
-
-
-@dataclass(frozen=True, eq=False)
-class RgbdFrame:
-    """A posed view: rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16.
-
-    scene (H, W) bool: the pixels that show the scene; None = all of them.
-    """
-
-    index: int
-    rgb: np.ndarray
-    depth: np.ndarray
-    intrinsics: Intrinsics
-    T_world_camera: Pose
-    labels: np.ndarray | None = None
-    scene: np.ndarray | None = None
 
 
 def read_poses(path: str | Path) -> dict[int, Pose]:

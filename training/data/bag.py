@@ -19,8 +19,9 @@ from rosbags.typesys.store import Typestore
 from training.data.bag_images import decode_color, decode_depth
 from training.data.images import check_sizes
 from training.data.tf_tree import STATIC, TfTree
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import DISTORTION_COEFFICIENTS, RgbdFrame, rectified
+from worldfm_ros.rgbd_folder import DISTORTION_COEFFICIENTS, rectified
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that belong together

@@ -7,8 +7,7 @@ import math
 
 import numpy as np
 
-from worldfm_ros.clips import REFERENCE_GROUP, Clip
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.clips import REFERENCE_GROUP, Clip, RgbdFrame
 
 LEAST_DEPTH = 0.05  # of a reference frame's pixels
 AGREEMENT = 0.03  # relative difference in depth up to which two views show the same surface

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from training.data.corruption import NOISE_PERIOD, Corruption, repeated
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.anchors import Anchors
 
 KEY_BITS = 21  # of a voxel's coordinate along an axis

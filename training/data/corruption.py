@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 
 Range = tuple[float, float]
 NOISE_PERIOD = 16381  # a prime, so that repeated noise falls differently into each row

@@ -11,11 +11,11 @@ import numpy as np
 from training.batch import Pair
 from training.data.cloud import Density, cloud, thinned
 from training.data.corruption import Amounts, Corruption, blur, corrupt_frame
-from worldfm_ros.clips import REFERENCE_GROUP, Clip
+from worldfm_ros.clips import REFERENCE_GROUP, Clip, RgbdFrame
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.guide import guide, nearest_drawn
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
 
@@ -33,8 +33,9 @@ def make_pair(clip: Clip, target: int, size: tuple[int, int], corruption: Corrup
     view = clip.frames[target]
     photo, intrinsics = picture(view.rgb, view.intrinsics, size)
     if corruption == Corruption.none():
-        reference = clip.keyframe(clip.closest(target))
-        drawing = render(clip.anchors().visible(view.T_world_camera, intrinsics), view.T_world_camera, intrinsics, 1)
+        reference = Keyframe.of(clip.frames[clip.closest(target)])
+        tiles = AnchorMap.from_frames(clip.group).visible(view.T_world_camera, intrinsics)
+        drawing = render(tiles, view.T_world_camera, intrinsics, 1)
     else:
         reference, drawing = remember(clip, target, intrinsics, corruption, rng)
     guided = guide(drawing, reference, view.T_world_camera, intrinsics)
@@ -84,7 +85,7 @@ def remember(clip: Clip, target: int, intrinsics: Intrinsics, corruption: Corrup
             frame = corrupt_frame(thinned(frame, density.stride, rng), corruption, amounts, rng)
         if rng.random() >= corruption.missing_frame:
             group.append(frame)
-    return _keyframe(reference), _draw(group, density, T_world_target, intrinsics, corruption, rng)
+    return Keyframe.of(reference), _draw(group, density, T_world_target, intrinsics, corruption, rng)
 
 
 def _draw(group: list[RgbdFrame], density: Density, T_world_target: Pose, intrinsics: Intrinsics,
@@ -105,7 +106,3 @@ def with_holes(drawing: AnchorView, corruption: Corruption, rng: np.random.Gener
         cv2.ellipse(kept, (tuple(center), tuple(axes), rng.uniform(0, 180)), 0, cv2.FILLED)
     kept = kept > 0
     return AnchorView(drawing.rgb * kept[..., None], drawing.depth * kept, drawing.labels * kept, kept)
-
-
-def _keyframe(frame: RgbdFrame) -> Keyframe:
-    return Keyframe(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)

@@ -12,8 +12,8 @@ from typing import Protocol
 from training.data.bag import BagFrames, Topics
 from training.data.colmap import ColmapFrames
 from training.data.transforms import TransformsFrames
-from worldfm_ros.clips import LENGTH, Clip
-from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame
+from worldfm_ros.clips import LENGTH, Clip, RgbdFrame
+from worldfm_ros.rgbd_folder import RgbdFolder
 
 EMPTY = MappingProxyType({})
 

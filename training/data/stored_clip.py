@@ -13,9 +13,8 @@ import json
 import cv2
 import numpy as np
 
-from worldfm_ros.clips import Clip
+from worldfm_ros.clips import Clip, RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 
 QUALITY = 95
 FARTHEST = 65.535  # metres

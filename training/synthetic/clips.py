@@ -13,9 +13,8 @@ import math
 import numpy as np
 
 from training.synthetic.trajectories import Space, draw
-from worldfm_ros.clips import Clip
+from worldfm_ros.clips import Clip, RgbdFrame
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.scenes.families import check_families, make_scene
 from worldfm_ros.scenes.raycaster import RayCaster
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.world.anchors import AnchorMap
 
 

@@ -13,11 +13,11 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, Clip, cut
+from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, Clip, RgbdFrame, cut
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import RgbdFolder, RgbdFrame
+from worldfm_ros.rgbd_folder import RgbdFolder
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, fuse
 from worldfm_ros.world.builders.tsdf import TsdfSurface
@@ -119,10 +119,10 @@ class ClipViews:
 
     def _views(self, clip: Clip) -> Iterator[HeldOutView]:
         observed = Clip(clip.name, tuple(self.degradation.frame(frame) for frame in clip.frames))
-        anchors = self.degradation.anchors(observed.anchors())
+        anchors = self.degradation.anchors(AnchorMap.from_frames(observed.group))
         for position in TARGETS:
             photograph = self.photographs.photograph(clip.frames[position])
-            reference = observed.keyframe(clip.closest(position))
+            reference = Keyframe.of(observed.frames[clip.closest(position)])
             yield HeldOutView(clip.name, photograph, self.photographs.scene, draw(anchors, photograph), reference)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFrame
 from worldfm_ros.scenes.raycaster import RayCaster
 from worldfm_ros.scenes.scene import Box, Scene, signed_distance
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 import math
 
 import numpy as np
 
+from worldfm_ros.clips import RgbdFrame, unprojected
 from worldfm_ros.geometry import Intrinsics, Pose
 
 TILE = 4.0  # metres; the map is cut into cubes of this side, which are culled and stored one by one
@@ -88,6 +90,11 @@ class AnchorMap:
         anchors = cls()
         anchors.insert(points, colors, labels, radius)
         return anchors
+
+    @classmethod
+    def from_frames(cls, frames: Sequence[RgbdFrame]) -> AnchorMap:
+        """The point cloud of posed frames: every pixel that has depth, splats of one pixel."""
+        return cls.from_points(*unprojected(frames))
 
     def __len__(self) -> int:
         return sum(len(tile) for tile in self._tiles.values())

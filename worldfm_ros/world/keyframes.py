@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 
 
@@ -18,6 +19,11 @@ class Keyframe:
     depth: np.ndarray
     intrinsics: Intrinsics
     T_world_camera: Pose
+
+    @classmethod
+    def of(cls, frame: RgbdFrame) -> Keyframe:
+        """A frame as a reference picture; its id is the frame's index."""
+        return cls(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
 
     def __post_init__(self) -> None:
         size = (self.intrinsics.height, self.intrinsics.width)

@@ -10,7 +10,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.storage import World
@@ -83,7 +83,7 @@ def fuse(
     anchors = surface.anchors()
     if not len(anchors):
         raise ValueError(f"none of the {len(frames)} frames has usable depth; a world of anchors needs depth images")
-    keyframes = [_keyframe(frames[i]) for i in choose_keyframes(cells, settings)]
+    keyframes = [Keyframe.of(frames[i]) for i in choose_keyframes(cells, settings)]
     return World(name, anchors, keyframes, settings.voxel, label_names or {})
 
 
@@ -206,7 +206,3 @@ def choose_keyframes(cells: Sequence[tuple[np.ndarray, np.ndarray]], settings: F
         chosen.append(best)
         missing &= ~shows[best]
     return sorted(chosen)
-
-
-def _keyframe(frame: RgbdFrame) -> Keyframe:
-    return Keyframe(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)

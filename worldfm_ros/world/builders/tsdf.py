@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldfm_ros.rgbd_folder import RgbdFrame
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import RADIUS, FusionSettings
 
