@@ -26,7 +26,7 @@ import tyro
 
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
 
 FEWEST = 3  # positions that an alignment needs, and not in one line
 SPREAD = 1e-6  # second singular value of the positions by the first: below it they are in one line

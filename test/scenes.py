@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from worldfm_ros import rgbd_folder
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sources import rgbd_folder
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, fuse
 
 LOW, HIGH = np.array([-2.0, -1.5, 0.0]), np.array([2.0, 1.5, 2.5])

@@ -18,9 +18,6 @@ from rosbags.typesys import Stores, get_typestore
 from scenes import CAMERA, see_room, write_rgbd_folder
 from scipy.spatial.transform import Rotation, Slerp
 
-from training.data.bag import BagFrames, Topics
-from training.data.bag_images import decode_color, decode_depth
-from training.data.colmap import read_depth_map, read_model
 from training.data.sources import (
     FrameClips,
     Joined,
@@ -30,9 +27,12 @@ from training.data.sources import (
     rgbd_clips,
     transforms_clips,
 )
-from training.data.tf_tree import STATIC, TfTree
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Pose
+from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.sources.bag_images import decode_color, decode_depth
+from worldfm_ros.sources.colmap import read_depth_map, read_model
+from worldfm_ros.sources.tf_tree import STATIC, TfTree
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 POSES = [Pose.looking_at(eye := np.array([0.03 * k - 0.3, 0.02 * k, 1.2]), eye + [1.0, 0.03 * k, -0.2])

@@ -30,7 +30,7 @@ from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, pose_from_transfo
 from worldfm_ros.nodes.demo_robot import DemoRobot
 from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import tick_period
-from worldfm_ros.rgbd_folder import write_poses
+from worldfm_ros.sources.rgbd_folder import write_poses
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.storage import World, write_world
 

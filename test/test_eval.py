@@ -24,7 +24,7 @@ from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.generator import load_generator, load_model
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import AnchorFill
-from worldfm_ros.rgbd_folder import RgbdFolder, write_camera, write_poses
+from worldfm_ros.sources.rgbd_folder import RgbdFolder, write_camera, write_poses
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import write_world
 

@@ -28,8 +28,8 @@ ROS = {
 FLOORS = (
     ("geometry", "files", "progress", "share"),
     ("clips",),
-    ("bags", "rgbd_folder"),
-    ("scenes", "frame_model"),
+    ("bags",),
+    ("sources", "scenes", "frame_model"),
     ("world",),
     ("painting", "drive"),
     ("generator",),

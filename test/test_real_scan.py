@@ -9,7 +9,7 @@ import pytest
 from simulations import read_bag, simulate
 
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import RgbdFolder, read_poses, write_poses
+from worldfm_ros.sources.rgbd_folder import RgbdFolder, read_poses, write_poses
 from worldfm_ros.world.builders import rgbd
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import write_world

@@ -22,7 +22,7 @@ from training.synthetic.clips import ClipSettings, synthetic_clip
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
-from worldfm_ros.rgbd_folder import write_rgbd_folder
+from worldfm_ros.sources.rgbd_folder import write_rgbd_folder
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 64, 48

@@ -10,7 +10,7 @@ from scenes import CAMERA, room_frames, room_poses, write_rgbd_folder
 
 from worldfm_ros.evaluation.held_out import Photographs
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import RgbdFolder, read_camera, read_poses, write_camera, write_poses
+from worldfm_ros.sources.rgbd_folder import RgbdFolder, read_camera, read_poses, write_camera, write_poses
 from worldfm_ros.world.builders import rgbd
 from worldfm_ros.world.builders.fusion import FusionSettings
 

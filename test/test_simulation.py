@@ -19,7 +19,7 @@ from tiny_models import tiny_taesd, tiny_transformer
 from worldfm_ros.frame_model.checkpoint import ModelSettings, save_model_folder
 from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
-from worldfm_ros.rgbd_folder import write_poses
+from worldfm_ros.sources.rgbd_folder import write_poses
 from worldfm_ros.world.storage import read_world, write_world
 
 pytest.importorskip("rclpy")

@@ -17,7 +17,6 @@ from scipy.spatial.transform import Rotation
 import torch
 
 from training.batch import Batch
-from training.data.checks import agreement, problem
 from training.data.cloud import Density, one_a_voxel, thinned
 from training.data.contact_sheet import COLUMNS, contact_sheet
 from training.data.corruption import Amounts, corrupt_depth, corrupt_frame, quantise, with_flying_pixels
@@ -27,6 +26,7 @@ from worldfm_ros.clips import LENGTH, TARGETS, Clip, unprojected
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.painting.learned import photograph
+from worldfm_ros.sources.checks import agreement, problem
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import render

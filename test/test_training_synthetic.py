@@ -15,9 +15,9 @@ from training.synthetic.__main__ import main
 from training.synthetic.clips import ClipSettings, SyntheticClips, studio, synthetic_clip
 from training.synthetic.trajectories import TEMPLATES, Space, draw
 from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, cut
-from worldfm_ros.rgbd_folder import RgbdFolder
 from worldfm_ros.scenes.raycaster import RayCaster
 from worldfm_ros.scenes.scene import Box, Light, Material, Scene
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
 
 SMALL = ClipSettings(width=40, height=32, samples=1, texel=0.8)
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from training.data.bag import Topics
 from training.data.contact_sheet import write_contact_sheet
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
@@ -21,6 +20,7 @@ from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.progress import Progress
+from worldfm_ros.sources.bag import Topics
 
 SHEET = "contact_sheet.png"
 SHEET_ROWS = 12

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from training.data.bag import BagFrames, Topics
-from training.data.colmap import ColmapFrames
-from training.data.transforms import TransformsFrames
 from worldfm_ros.clips import LENGTH, Clip, RgbdFrame
-from worldfm_ros.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.sources.colmap import ColmapFrames
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.transforms import TransformsFrames
 
 EMPTY = MappingProxyType({})
 

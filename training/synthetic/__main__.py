@@ -27,10 +27,10 @@ from training.synthetic.trajectories import Space, draw
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import write_rgbd_folder
 from worldfm_ros.scenes.families import SCENES, check_families, make_scene
 from worldfm_ros.scenes.raycaster import RayCaster
 from worldfm_ros.scenes.scene import Light, Material, Scene, Sphere
+from worldfm_ros.sources.rgbd_folder import write_rgbd_folder
 
 Maker = Callable[[Scene, float], Callable]  # of a function (poses, intrinsics, samples) that draws a scene
 

@@ -21,7 +21,7 @@ from worldfm_ros.clips import LENGTH
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
-from worldfm_ros.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import read_world
 

@@ -14,7 +14,7 @@ from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.generator import Frame, load_generator
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.progress import Progress
-from worldfm_ros.rgbd_folder import read_camera, read_poses, write_rgbd_folder
+from worldfm_ros.sources.rgbd_folder import read_camera, read_poses, write_rgbd_folder
 from worldfm_ros.world.storage import read_world
 
 VIDEOS = (".mp4",)

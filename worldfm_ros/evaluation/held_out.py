@@ -17,7 +17,7 @@ from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, Clip, RgbdFrame,
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, fuse
 from worldfm_ros.world.builders.tsdf import TsdfSurface

@@ -11,7 +11,7 @@ from pathlib import Path
 import re
 
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import read_poses
+from worldfm_ros.sources.rgbd_folder import read_poses
 
 MAX_RATE = 1000.0
 MAX_PORT = 65535

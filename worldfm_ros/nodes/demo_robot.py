@@ -28,7 +28,7 @@ from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run
 from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import TickSchedule, missing_clock, tick_period
-from worldfm_ros.rgbd_folder import read_poses
+from worldfm_ros.sources.rgbd_folder import read_poses
 from worldfm_ros.world.storage import read_world
 
 COMMAND_LIFE = SECOND // 2  # ns; who steers by cmd_vel repeats it, as Nav2 and teleop tools do

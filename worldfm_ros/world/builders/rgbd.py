@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from worldfm_ros.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
 from worldfm_ros.world.builders.fusion import FusionSettings, fuse
 from worldfm_ros.world.builders.tsdf import TsdfSurface
 from worldfm_ros.world.storage import World

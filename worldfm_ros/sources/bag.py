@@ -16,12 +16,12 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from training.data.bag_images import decode_color, decode_depth
-from training.data.images import check_sizes
-from training.data.tf_tree import STATIC, TfTree
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import DISTORTION_COEFFICIENTS, rectified
+from worldfm_ros.sources.bag_images import decode_color, decode_depth
+from worldfm_ros.sources.images import check_sizes
+from worldfm_ros.sources.rgbd_folder import DISTORTION_COEFFICIENTS, rectified
+from worldfm_ros.sources.tf_tree import STATIC, TfTree
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that belong together

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.rgbd_folder import read_image
+from worldfm_ros.sources.rgbd_folder import read_image
 
 
 def read_depth(path: Path) -> np.ndarray:

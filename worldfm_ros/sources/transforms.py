@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from training.data.images import check_sizes, read_depth
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import read_rgb, rectified
+from worldfm_ros.sources.images import check_sizes, read_depth
+from worldfm_ros.sources.rgbd_folder import read_rgb, rectified
 
 MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")

@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from training.data.images import check_sizes, read_depth
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.rgbd_folder import read_rgb, rectified
+from worldfm_ros.sources.images import check_sizes, read_depth
+from worldfm_ros.sources.rgbd_folder import read_rgb, rectified
 
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")  # by number
 PARAMETERS = dict(zip(MODELS, (3, 4, 4, 5, 8), strict=True))
