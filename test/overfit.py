@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from training.autoencoder import AutoencoderSettings, AutoencoderStage
 from training.batch import Batch, Pair
-from training.latent_views import encode_views
-from training.midtrain import JOINT, MidtrainSettings, MidtrainStage
+from training.stages.autoencoder import AutoencoderSettings, AutoencoderStage
+from training.stages.latent_views import encode_views
+from training.stages.midtrain import JOINT, MidtrainSettings, MidtrainStage
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER, LoadedModel, load_autoencoder
 from worldfm_ros.frame_model.config import FrameTransformerConfig

@@ -13,15 +13,15 @@ from torch import nn
 
 from training.batch import Batch
 from training.data.loader import loader
-from training.distill import DistillSettings, DmdSettings, DmdStage
-from training.dmd import matching_gradient, matching_loss, uniform_timesteps
-from training.dmd2 import Dmd2Settings, Dmd2Stage
-from training.finish import FinishSettings
-from training.latent_views import Given, encode_views, sample_latents
-from training.losses import signal_and_noise
-from training.pretrain import LatentViews
 from training.recipes import find_recipe
-from training.teacher_pairs import TeacherPairs
+from training.stages.distill import DistillSettings, DmdSettings, DmdStage
+from training.stages.dmd import matching_gradient, matching_loss, uniform_timesteps
+from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
+from training.stages.finish import FinishSettings
+from training.stages.latent_views import Given, encode_views, sample_latents
+from training.stages.losses import signal_and_noise
+from training.stages.pretrain import LatentViews
+from training.stages.teacher_pairs import TeacherPairs
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import load_model_folder
 from worldfm_ros.frame_model.sampling import alphas_cumprod, sample_one_step, sample_two_step

@@ -9,8 +9,8 @@ import pytest
 from tiny_models import randomized, tiny_settings
 import torch
 
-from training.finish import FinishSettings, FinishStage
-from training.latent_views import encode_views, sample_latents
+from training.stages.finish import FinishSettings, FinishStage
+from training.stages.latent_views import encode_views, sample_latents
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
 from worldfm_ros.frame_model.config import FrameTransformerConfig

@@ -10,10 +10,10 @@ from scenes import room_poses, see_room
 from tiny_models import tiny_taesd, tiny_transformer
 import torch
 
-from training.autoencoder import AutoencoderSettings, AutoencoderStage, random_crop, training_pictures
-from training.latent_views import encode_views
-from training.midtrain import JOINT, NO_DRAWINGS, SETTLED, Injection, MidtrainSettings, MidtrainStage
-from training.pretrain import DenoisingSettings, PretrainStage, load_pixart, load_transformer
+from training.stages.autoencoder import AutoencoderSettings, AutoencoderStage, random_crop, training_pictures
+from training.stages.latent_views import encode_views
+from training.stages.midtrain import JOINT, NO_DRAWINGS, SETTLED, Injection, MidtrainSettings, MidtrainStage
+from training.stages.pretrain import DenoisingSettings, PretrainStage, load_pixart, load_transformer
 from worldfm_ros.frame_model import sampling
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import load_autoencoder, load_model_folder

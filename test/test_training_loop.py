@@ -31,10 +31,10 @@ from training.checkpoints import (
     latest_checkpoint,
     write_checkpoint,
 )
-from training.learner import Learner, block_matrices
 from training.loop import RunSettings, train
 from training.processes import Stopped, processes
-from training.stage import Update
+from training.stages.learner import Learner, block_matrices
+from training.stages.stage import Update
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.transformer import FrameTransformer
 

@@ -9,7 +9,7 @@ from overfit import psnr, smooth_picture
 import pytest
 import torch
 
-from training.losses import (
+from training.stages.losses import (
     add_noise,
     chosen,
     denoising_loss,

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.batch import Batch
 from training.data.loader import PairSettings, loader
 from training.data.pairs import Corruption
 from training.data.sources import ClipSource
-from training.latent_views import Given, encode_views, sample_latents
 from training.loop import RunSettings, train
-from training.midtrain import NOTHING_DRAWN
-from training.pretrain import MODEL
-from training.stage import Stage
+from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
+from training.stages.latent_views import Given, encode_views, sample_latents
+from training.stages.midtrain import NOTHING_DRAWN
+from training.stages.pretrain import MODEL
+from training.stages.stage import Stage
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.evaluation.scoring import psnr, sharpness_ratio
 from worldfm_ros.files import write_whole

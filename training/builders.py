@@ -12,18 +12,18 @@ from pathlib import Path
 from diffusers import AutoencoderTiny
 import torch
 
-from training.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.batch import Batch
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from training.data.shards import ShardedClips
-from training.distill import DmdSettings, DmdStage
-from training.dmd2 import Dmd2Settings, Dmd2Stage
-from training.finish import FinishSettings, FinishStage
 from training.loop import RunSettings
-from training.midtrain import PROGRESSIVE, SETTLED, Injection, MidtrainSettings, MidtrainStage
-from training.pretrain import DenoisingSettings, PretrainStage, load_pixart, load_transformer
-from training.stage import Stage
+from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
+from training.stages.distill import DmdSettings, DmdStage
+from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
+from training.stages.finish import FinishSettings, FinishStage
+from training.stages.midtrain import PROGRESSIVE, SETTLED, Injection, MidtrainSettings, MidtrainStage
+from training.stages.pretrain import DenoisingSettings, PretrainStage, load_pixart, load_transformer
+from training.stages.stage import Stage
 from training.synthetic.clips import ClipSettings, SyntheticClips
 from worldfm_ros.clips import Clip
 from worldfm_ros.frame_model.autoencoder import LatentCodec

@@ -30,10 +30,10 @@ from training.checkpoints import (
     write_checkpoint,
 )
 from training.exports import export, exported
-from training.learner import Learner, block_matrices
 from training.logbook import ROWS, open_logbook
 from training.processes import Stopped, processes, seed_everything, signals_to_stop, sole_writer
-from training.stage import Stage, Update
+from training.stages.learner import Learner, block_matrices
+from training.stages.stage import Stage, Update
 
 CHECKPOINTS = "checkpoints"
 NO_CONSEQUENCES = {"checkpoint_every", "preview_every"}  # settings that may change when a run is resumed

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from training.data.loader import PairSettings
     from training.data.sources import KnownClips
     from training.loop import RunSettings
-    from training.stage import Stage
+    from training.stages.stage import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.distill import same_timestep, trainable
-from training.latent_views import encode_views, predict_x0
-from training.losses import add_noise, check_weight, reconstruction_loss
-from training.pretrain import MODEL, LatentViews, trained_further
-from training.stage import Update
+from training.stages.distill import same_timestep, trainable
+from training.stages.latent_views import encode_views, predict_x0
+from training.stages.losses import add_noise, check_weight, reconstruction_loss
+from training.stages.pretrain import MODEL, LatentViews, trained_further
+from training.stages.stage import Update
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.losses import to_x0
-from training.pretrain import LatentViews
+from training.stages.losses import to_x0
+from training.stages.pretrain import LatentViews
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.sampling import sample, sample_multistep
 

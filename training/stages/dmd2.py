@@ -16,12 +16,12 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from training.batch import Batch
-from training.distill import Distillation, DistillSettings, student_update
-from training.dmd import uniform_timesteps
-from training.latent_views import Given, solve
-from training.losses import Log, add_noise, check_weight, hinge_discriminator_loss, hinge_generator_loss
-from training.pretrain import LatentViews
-from training.stage import Update, frozen
+from training.stages.distill import Distillation, DistillSettings, student_update
+from training.stages.dmd import uniform_timesteps
+from training.stages.latent_views import Given, solve
+from training.stages.losses import Log, add_noise, check_weight, hinge_discriminator_loss, hinge_generator_loss
+from training.stages.pretrain import LatentViews
+from training.stages.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import LoadedModel
 
 JUDGED_TIMES = (0.02, 0.5)  # of the schedule: the discriminator sees latents through this much noise

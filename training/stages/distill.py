@@ -1,6 +1,6 @@
 """Stage III: distribution matching distillation of a multi-step teacher into a few-step student (paper 2.5).
 
-What both arms share, and the paper's arm, DMD (Yin et al. 2024, arXiv 2311.18828). training.dmd2 is the better arm.
+What both arms share, and the paper's arm, DMD (Yin et al. 2024, arXiv 2311.18828). dmd2 is the better arm.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from training.batch import Batch
-from training.dmd import MATCHED_TIMES, fake_score_loss, matching_loss, uniform_timesteps
-from training.latent_views import Given, encode_views, predict_x0, sample_latents
-from training.losses import Log, add_noise, check_weight
-from training.pretrain import MODEL, LatentViews, trained_further
-from training.stage import Update
-from training.teacher_pairs import TeacherPairs
+from training.stages.dmd import MATCHED_TIMES, fake_score_loss, matching_loss, uniform_timesteps
+from training.stages.latent_views import Given, encode_views, predict_x0, sample_latents
+from training.stages.losses import Log, add_noise, check_weight
+from training.stages.pretrain import MODEL, LatentViews, trained_further
+from training.stages.stage import Update
+from training.stages.teacher_pairs import TeacherPairs
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.latent_views import solve
-from training.pretrain import LatentViews
+from training.stages.latent_views import solve
+from training.stages.pretrain import LatentViews
 from worldfm_ros.files import write_whole
 from worldfm_ros.frame_model.checkpoint import LoadedModel
 

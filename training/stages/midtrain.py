@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.latent_views import encode_views
-from training.losses import chosen
-from training.pretrain import DenoisingSettings, DenoisingStage, LatentViews
+from training.stages.latent_views import encode_views
+from training.stages.losses import chosen
+from training.stages.pretrain import DenoisingSettings, DenoisingStage, LatentViews
 
 NOTHING_DRAWN = -1.0  # a black picture: what a painter is handed where there are no anchors
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.losses import add_noise, denoising_loss, sample_timesteps
-from training.stage import Update
+from training.stages.losses import add_noise, denoising_loss, sample_timesteps
+from training.stages.stage import Update
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import (

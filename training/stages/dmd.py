@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from training.latent_views import predict_x0
-from training.losses import Log, add_noise, denoising_loss
-from training.pretrain import LatentViews
+from training.stages.latent_views import predict_x0
+from training.stages.losses import Log, add_noise, denoising_loss
+from training.stages.pretrain import LatentViews
 from worldfm_ros.frame_model.sampling import TRAIN_STEPS
 
 MATCHED_TIMES = (0.02, 0.98)  # of the schedule: scores are compared where they are neither noise nor nothing

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.losses import hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
-from training.stage import Update, frozen
+from training.stages.losses import hinge_discriminator_loss, hinge_generator_loss, reconstruction_loss
+from training.stages.stage import Update, frozen
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 
