@@ -26,7 +26,7 @@ from training.ablation_report import COLUMNS, seed_by_seed, table
 from training.ablations import ARMS, BASELINE, ablate, find_arms
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
-from training.processes import Stopped
+from training.run.processes import Stopped
 from worldfm_ros.clips import LENGTH, Clip, RgbdFrame
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.geometry import Intrinsics, Pose

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.checkpoints import (
+from training.run.checkpoints import (
     CheckpointError,
     Snapshot,
     damage,
@@ -104,7 +104,7 @@ KILLER = """
 import itertools, os, signal, sys, time
 from pathlib import Path
 import torch
-from training.checkpoints import Snapshot, latest_checkpoint, read_checkpoint, write_checkpoint
+from training.run.checkpoints import Snapshot, latest_checkpoint, read_checkpoint, write_checkpoint
 
 torch.set_num_threads(1)
 folder, told, tell = Path(sys.argv[1]), *os.pipe()

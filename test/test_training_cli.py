@@ -197,7 +197,7 @@ def test_the_scale_of_latents_is_the_same_in_a_run_that_was_resumed(chain, tmp_p
 STOPPED = """
 import os, signal, sys
 from training.__main__ import main
-from training.logbook import Pace
+from training.run.logbook import Pace
 
 def tell(pace, step, losses):
     if step == 2:

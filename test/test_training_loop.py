@@ -25,14 +25,14 @@ from torch.distributed.fsdp import fully_shard
 import torch.nn.functional as F
 
 from training.batch import Batch
-from training.checkpoints import (
+from training.run.checkpoints import (
     CheckpointError,
     Snapshot,
     latest_checkpoint,
     write_checkpoint,
 )
-from training.loop import RunSettings, train
-from training.processes import Stopped, processes
+from training.run.loop import RunSettings, train
+from training.run.processes import Stopped, processes
 from training.stages.learner import Learner, block_matrices
 from training.stages.stage import Update
 from worldfm_ros.frame_model.camera_encoding import Cameras
@@ -294,7 +294,7 @@ def test_a_run_goes_on_with_the_muon_it_began_with(muon_run):
 
 def test_muon_is_refused_where_matrices_are_in_pieces(tmp_path, monkeypatch):
     sharding = SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=True)
-    monkeypatch.setattr("training.loop.Accelerator", lambda **_: sharding)  # accelerate itself shards on GPUs alone
+    monkeypatch.setattr("training.run.loop.Accelerator", lambda **_: sharding)  # accelerate itself shards on GPUs alone
     with pytest.raises(ValueError, match=r"set muon = 0, or launch without --use_fsdp \(DDP\)"):
         run(tmp_path / "a", WITH_MUON)
 
@@ -413,7 +413,7 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, whole_r
 
 def test_a_second_run_into_the_same_folder_is_refused_while_the_first_one_lives(tmp_path, whole_run):
     out = shutil.copytree(whole_run, tmp_path / "a")
-    holder = ("import pathlib, sys; from training.processes import sole_writer\n"
+    holder = ("import pathlib, sys; from training.run.processes import sole_writer\n"
               "with sole_writer(pathlib.Path(sys.argv[1])): print(flush=True), input()")
     with subprocess.Popen([sys.executable, "-c", holder, out], cwd=ROOT, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as other:

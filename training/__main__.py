@@ -49,8 +49,8 @@ def follow(recipe: Recipe, name: str, out: Path, resume: bool, data: str | None,
     """Train as a recipe says."""
     from training.builders import Inputs, fingerprint
     from training.data.loader import loader
-    from training.loop import train
-    from training.processes import Stopped, processes, seed_everything
+    from training.run.loop import train
+    from training.run.processes import Stopped, processes, seed_everything
 
     mine = processes()
     mine.wait_for_everyone()  # all have looked at `out` before one writes into it

@@ -24,7 +24,7 @@ from training.batch import Batch
 from training.data.loader import PairSettings, loader
 from training.data.pairs import Corruption
 from training.data.sources import ClipSource
-from training.loop import RunSettings, train
+from training.run.loop import RunSettings, train
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.stages.latent_views import Given, encode_views, sample_latents
 from training.stages.midtrain import NOTHING_DRAWN

@@ -17,7 +17,7 @@ from training.ablation_bench import Arm, Bench, BenchSettings, StageMaker, resul
 from training.ablation_report import write_report
 from training.data.shards import ShardedClips
 from training.data.sources import ClipSource
-from training.processes import Stopped
+from training.run.processes import Stopped
 from training.stages.distill import DmdSettings, DmdStage
 from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
 from training.stages.midtrain import JOINT, NO_DRAWINGS, PROGRESSIVE, Injection, MidtrainSettings, MidtrainStage

@@ -16,7 +16,7 @@ from training.batch import Batch
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from training.data.shards import ShardedClips
-from training.loop import RunSettings
+from training.run.loop import RunSettings
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.stages.distill import DmdSettings, DmdStage
 from training.stages.dmd2 import Dmd2Settings, Dmd2Stage

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from training.builders import Inputs
     from training.data.loader import PairSettings
     from training.data.sources import KnownClips
-    from training.loop import RunSettings
+    from training.run.loop import RunSettings
     from training.stages.stage import Stage
 
 

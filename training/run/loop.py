@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.checkpoints import (
+from training.run.checkpoints import (
     CheckpointError,
     Snapshot,
     latest_checkpoint,
@@ -29,9 +29,9 @@ from training.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
-from training.exports import export, exported
-from training.logbook import ROWS, open_logbook
-from training.processes import Stopped, processes, seed_everything, signals_to_stop, sole_writer
+from training.run.exports import export, exported
+from training.run.logbook import ROWS, open_logbook
+from training.run.processes import Stopped, processes, seed_everything, signals_to_stop, sole_writer
 from training.stages.learner import Learner, block_matrices
 from training.stages.stage import Stage, Update
 
