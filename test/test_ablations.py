@@ -11,8 +11,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 import torch
 
-from training import ablation_bench, ablations
-from training.ablation_bench import (
+from training.ablations import __main__ as ablations
+from training.ablations import bench as ablation_bench
+from training.ablations.arms import ARMS, BASELINE, ablate, find_arms
+from training.ablations.bench import (
     Arm,
     Bench,
     BenchSettings,
@@ -22,8 +24,7 @@ from training.ablation_bench import (
     figures,
     shared_codec,
 )
-from training.ablation_report import COLUMNS, seed_by_seed, table
-from training.ablations import ARMS, BASELINE, ablate, find_arms
+from training.ablations.report import COLUMNS, seed_by_seed, table
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from training.run.processes import Stopped

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 import numpy as np
 
-from training.ablation_bench import Arm
+from training.ablations.bench import Arm
 from worldfm_ros.files import write_whole
 
 COLUMNS = {"psnr": "PSNR, dB", "disoccluded": "disoccluded, dB", "without_drawing": "without drawing, dB",

@@ -1,0 +1,1 @@
+"""The paper's choices against their alternatives, at equal steps, small."""
