@@ -18,21 +18,17 @@ from rosbags.typesys import Stores, get_typestore
 from scenes import CAMERA, see_room, write_rgbd_folder
 from scipy.spatial.transform import Rotation, Slerp
 
-from training.data.sources import (
-    FrameClips,
-    Joined,
-    bag_clips,
-    colmap_clips,
-    open_source,
-    rgbd_clips,
-    transforms_clips,
-)
+from training.data.sources import FrameClips, Joined, open_clips
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.bag import BagFrames, Topics
 from worldfm_ros.sources.bag_images import decode_color, decode_depth
-from worldfm_ros.sources.colmap import read_depth_map, read_model
+from worldfm_ros.sources.colmap import ColmapFrames, read_depth_map, read_model
+from worldfm_ros.sources.frames import PosedFrames
+from worldfm_ros.sources.open import open_frames
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
 from worldfm_ros.sources.tf_tree import STATIC, TfTree
+from worldfm_ros.sources.transforms import TransformsFrames
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 POSES = [Pose.looking_at(eye := np.array([0.03 * k - 0.3, 0.02 * k, 1.2]), eye + [1.0, 0.03 * k, -0.2])
@@ -59,14 +55,29 @@ def scan(tmp_path) -> Path:
 # ---- cutting
 
 
+class Numbered(PosedFrames):
+    """Frames that are nothing but their number."""
+
+    def __init__(self, count):
+        self.path, self.skipped, self.count = Path("scan"), Counter(), count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, position):
+        return SimpleNamespace(index=range(self.count)[position])
+
+    camera = files = None
+
+
 @given(strategies.integers(0, 200), strategies.integers(1, 6))
 def test_each_frame_is_in_at_most_one_clip(count, stride):
-    frames = [SimpleNamespace(index=k) for k in range(count)]
+    frames = Numbered(count)
     if count < 15 * stride + 1:
         with pytest.raises(ValueError, match=f"needs {15 * stride + 1} frames; there are {count}"):
-            FrameClips(frames, "scan", stride)
+            FrameClips(frames, stride)
         return
-    clips = FrameClips(frames, "scan", stride)
+    clips = FrameClips(frames, stride)
     indices = [[frame.index for frame in clip.frames] for clip in clips]
     used = Counter(k for clip in indices for k in clip)
     assert all(np.all(np.diff(clip) == stride) for clip in indices) and set(used.values()) == {1}
@@ -75,7 +86,7 @@ def test_each_frame_is_in_at_most_one_clip(count, stride):
 
 
 def test_sources_are_joined_in_order(scan):
-    clips = rgbd_clips(scan)
+    clips = FrameClips(RgbdFolder(scan))
     both = Joined([clips, clips])
     assert len(both) == 2 and both[1].name == clips[0].name
     with pytest.raises(IndexError):
@@ -86,13 +97,13 @@ def test_an_rgbd_folder_without_depth_is_refused(scan):
     for path in (scan / "depth").iterdir():
         path.unlink()
     (scan / "depth").rmdir()
-    with pytest.raises(FileNotFoundError, match="no depth/ folder"):
-        rgbd_clips(scan)
+    with pytest.raises(ValueError, match="no depth/ folder"):
+        FrameClips(RgbdFolder(scan))
 
 
 def test_what_is_no_source_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no source of clips"):
-        open_source(tmp_path)
+    with pytest.raises(ValueError, match="no source of posed frames"):
+        open_clips(tmp_path)
 
 
 # ---- transforms.json
@@ -112,21 +123,21 @@ def transforms(scan: Path, **changes) -> Path:
 
 
 def test_transforms_give_the_frames_back(scan):
-    clips = transforms_clips(transforms(scan))
+    clips = FrameClips(TransformsFrames(transforms(scan)))
     assert_frames(clips.frames)
-    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and open_source(scan).frames.path == clips.frames.path
+    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and open_frames(scan).path == clips.frames.path
     by_angle = transforms(scan, fl_x=None, fl_y=None, cx=None, cy=None,
                           camera_angle_x=2 * np.arctan(CAMERA.width / 2 / CAMERA.fx))
-    assert_frames(transforms_clips(by_angle).frames)
+    assert_frames(TransformsFrames(by_angle))
 
 
 def test_transforms_with_distortion_are_undistorted(scan):
     k1 = 0.1
-    clips = transforms_clips(transforms(scan, k1=k1))
+    clips = FrameClips(TransformsFrames(transforms(scan, k1=k1)))
     expected = cv2.undistort(FRAMES[0].rgb, CAMERA.matrix, np.array([k1, 0, 0, 0]))
     assert np.abs(clips.frames[0].rgb.astype(int) - expected).mean() < 0.1
     with pytest.raises(ValueError, match="OPENCV_FISHEYE.*undistort"):
-        transforms_clips(transforms(scan, camera_model="OPENCV_FISHEYE"))
+        TransformsFrames(transforms(scan, camera_model="OPENCV_FISHEYE"))
 
 
 def test_bad_transforms_say_what_is_wrong(scan):
@@ -135,18 +146,18 @@ def test_bad_transforms_say_what_is_wrong(scan):
     del facts["frames"][3]["depth_file_path"]
     path.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="1 of 17 frames have no depth_file_path"):
-        transforms_clips(path)
+        TransformsFrames(path)
     facts["frames"][3] = {**facts["frames"][4], "transform_matrix": np.diag([2.0, 2, 2, 1]).tolist()}
     path.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="rigid"):
-        list(transforms_clips(path).frames)
+        list(TransformsFrames(path))
     path.write_text("{}")
     with pytest.raises(ValueError, match="is no transforms.json"):
-        transforms_clips(path)
+        TransformsFrames(path)
     path = transforms(scan)
     (scan / "depth" / "000002.png").unlink()
     with pytest.raises(FileNotFoundError, match="000002.png is missing"):
-        _ = transforms_clips(path)[0]
+        list(TransformsFrames(path))
 
 
 def matrix_of(frame, change):
@@ -177,7 +188,7 @@ def test_wrong_facts_in_transforms_name_the_file(scan, change, message):
     change(facts, facts["frames"][3])
     path.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=message) as told:
-        list(transforms_clips(path).frames)
+        list(TransformsFrames(path))
     assert str(told.value).startswith(str(path)) and len(str(told.value).splitlines()) == 1
 
 
@@ -185,11 +196,11 @@ def test_transforms_that_are_no_text_name_the_file(scan):
     path = scan / "transforms.json"
     path.write_bytes(b"\xff\xfe\x80")
     with pytest.raises(ValueError, match="transforms.json is no transforms.json: UnicodeDecodeError"):
-        transforms_clips(path)
+        TransformsFrames(path)
 
 
 def test_sizes_may_be_written_as_floats(scan):
-    assert_frames(transforms_clips(transforms(scan, w=float(CAMERA.width), h=float(CAMERA.height))).frames)
+    assert_frames(TransformsFrames(transforms(scan, w=float(CAMERA.width), h=float(CAMERA.height))))
 
 
 def cut_jpeg(path: Path) -> None:
@@ -200,19 +211,20 @@ def cut_jpeg(path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["rgbd", "transforms", "colmap"])
 def test_a_picture_that_is_cut_short_is_refused(scan, source):
-    clips = {"rgbd": lambda: rgbd_clips(scan), "transforms": lambda: transforms_clips(transforms(scan)),
-             "colmap": lambda: colmap_clips(write_colmap_text(scan / "sparse"), scan / "rgb", scan / "depth")}[source]()
+    read = {"rgbd": lambda: RgbdFolder(scan), "transforms": lambda: TransformsFrames(transforms(scan)),
+            "colmap": lambda: ColmapFrames(write_colmap_text(scan / "sparse"), scan / "rgb", scan / "depth")}
+    frames = read[source]()
     cut_jpeg(scan / "rgb" / "000002.png")
     with pytest.raises(ValueError, match=r"000002.png is not a readable image \(.*truncated"):
-        _ = clips.frames[2]
+        _ = frames[2]
 
 
 @pytest.mark.parametrize("source", ["rgbd", "transforms", "colmap"])
 def test_a_source_tells_when_one_of_its_files_changed(scan, source):
     transforms(scan)
     write_colmap_text(scan / "sparse")
-    read = {"rgbd": lambda: rgbd_clips(scan), "transforms": lambda: transforms_clips(scan),
-            "colmap": lambda: colmap_clips(scan / "sparse", scan / "rgb", scan / "depth")}[source]
+    read = {"rgbd": lambda: RgbdFolder(scan), "transforms": lambda: TransformsFrames(scan),
+            "colmap": lambda: ColmapFrames(scan / "sparse", scan / "rgb", scan / "depth")}[source]
     before = read().fingerprint
     (scan / "notes.txt").write_text("not of the source")
     assert read().fingerprint == before
@@ -259,7 +271,7 @@ def write_colmap_binary(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary])
 def test_colmap_gives_the_frames_back(scan, write):
-    assert_frames(colmap_clips(write(scan / "sparse" / "0"), scan / "rgb", scan / "depth").frames)
+    assert_frames(ColmapFrames(write(scan / "sparse" / "0"), scan / "rgb", scan / "depth"))
 
 
 def test_a_colmap_project_is_found_with_its_own_depth_maps(scan):
@@ -273,24 +285,24 @@ def test_a_colmap_project_is_found_with_its_own_depth_maps(scan):
     for frame in FRAMES:
         header = f"{CAMERA.width}&{CAMERA.height}&1&".encode()
         (maps / f"{frame.index:06d}.png.geometric.bin").write_bytes(header + frame.depth.astype("<f4").tobytes())
-    assert_frames(open_source(scan).frames)
+    assert_frames(open_frames(scan))
     with pytest.raises(FileNotFoundError, match="patch_match_stereo"):
-        colmap_clips(scan / "sparse", scan / "images", scan / "nowhere")
+        ColmapFrames(scan / "sparse", scan / "images", scan / "nowhere")
 
 
 def test_colmap_models_are_undistorted_or_refused(scan):
     radial = write_colmap_text(scan / "radial", "SIMPLE_RADIAL", [50.0, 40.0, 30.0, 0.1])
-    frame = colmap_clips(radial, scan / "rgb", scan / "depth").frames[0]
+    frame = ColmapFrames(radial, scan / "rgb", scan / "depth")[0]
     expected = cv2.undistort(FRAMES[0].rgb, CAMERA.matrix, np.array([0.1, 0, 0, 0]))
     assert np.abs(frame.rgb.astype(int) - expected).mean() < 0.1
     with pytest.raises(ValueError, match="OPENCV_FISHEYE is none of .*image_undistorter"):
-        colmap_clips(write_colmap_text(scan / "fish", "OPENCV_FISHEYE"), scan / "rgb", scan / "depth")
+        ColmapFrames(write_colmap_text(scan / "fish", "OPENCV_FISHEYE"), scan / "rgb", scan / "depth")
     with pytest.raises(FileNotFoundError, match="is no COLMAP model"):
-        colmap_clips(scan / "depth", scan / "rgb", scan / "depth")
+        ColmapFrames(scan / "depth", scan / "rgb", scan / "depth")
     path = write_colmap_binary(scan / "cut") / "images.bin"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match="images.bin: cut short"):
-        colmap_clips(scan / "cut", scan / "rgb", scan / "depth")
+        ColmapFrames(scan / "cut", scan / "rgb", scan / "depth")
 
 
 def test_a_binary_model_that_is_cut_anywhere_is_refused(scan):
@@ -441,9 +453,9 @@ def bag_messages(info=None, depth_frame="optical", depth_late=3_000_000, poses_o
 
 def test_a_bag_gives_the_frames_back(tmp_path):
     bag = write_bag(tmp_path / "bag", bag_messages())
-    clips = bag_clips(bag)
+    clips = FrameClips(BagFrames(bag))
     assert_frames(clips.frames)
-    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and len(open_source(bag)) == 1
+    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and len(open_clips(bag)) == 1
 
 
 def test_pictures_without_pose_or_depth_are_counted(tmp_path):
@@ -452,13 +464,13 @@ def test_pictures_without_pose_or_depth_are_counted(tmp_path):
     late = BagFrames(write_bag(tmp_path / "late", bag_messages(depth_late=30_000_000)))
     assert len(late) == 0 and late.skipped == {"no depth at the picture's time": len(FRAMES)}
     with pytest.raises(ValueError, match="there are 0, 17 left out: no depth at the picture's time"):
-        bag_clips(tmp_path / "late")
+        FrameClips(BagFrames(tmp_path / "late"))
 
 
 @pytest.mark.parametrize("messages, topics, message", [
     (dict(depth_frame="infra"), {}, "registered"),
     (dict(info=camera_info(model="equidistant", d=[0.1, 0, 0, 0])), {}, "equidistant"),
-    ({}, dict(color="/cam/colour"), "has no topic /cam/colour; it has /cam/color/camera_info"),
+    ({}, dict(color_topic="/cam/colour"), "has no topic /cam/colour; it has /cam/color/camera_info"),
 ])  # fmt: skip
 def test_bags_that_cannot_be_used_say_why(tmp_path, messages, topics, message):
     with pytest.raises(ValueError, match=message):
@@ -483,18 +495,18 @@ def test_topics_can_be_named(tmp_path):
     other = [("/other/image", when, message) for topic, when, message in bag_messages() if topic == COLOR]
     bag = write_bag(tmp_path / "bag", [*bag_messages(), *other])
     with pytest.raises(ValueError, match="expected one color topic, got .*--color-topic"):
-        open_source(bag)
-    assert len(open_source(bag, topics=Topics(color=COLOR))) == 1
-    first = open_source(bag, topics=Topics(color=COLOR)).fingerprint
+        open_clips(bag)
+    assert len(open_clips(bag, topics=Topics(color_topic=COLOR))) == 1
+    first = open_clips(bag, topics=Topics(color_topic=COLOR)).fingerprint
     os.utime(next(bag.glob("*.mcap")), (1, 1))
-    assert open_source(bag, topics=Topics(color=COLOR)).fingerprint != first
+    assert open_clips(bag, topics=Topics(color_topic=COLOR)).fingerprint != first
 
 
 def test_the_real_bag_is_the_real_scan():
     bag, scan = DATA / "bags" / "redkitchen_mcap", DATA / "redkitchen"
     if not bag.exists() or not scan.exists():
         pytest.skip("the redkitchen scan and its bag are not here")
-    a, b = bag_clips(bag), rgbd_clips(scan)
+    a, b = FrameClips(BagFrames(bag)), FrameClips(RgbdFolder(scan))
     assert len(a.frames) == 60
     for k in (0, 31):
         np.testing.assert_allclose(a.frames[k].T_world_camera.matrix, b.frames[k].T_world_camera.matrix, atol=1e-9)

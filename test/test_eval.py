@@ -87,8 +87,8 @@ class Flicker(Cheat):
 
 def test_photographs_are_cropped_and_their_camera_with_them(scan):
     folder = RgbdFolder(scan)
-    view = Photographs(folder, 24, 30)[3]
-    assert view.rgb.shape == (30, 24, 3) and view.intrinsics.width == 24
+    view, scene = Photographs(folder, 24, 30)[3]
+    assert view.rgb.shape == (30, 24, 3) and view.intrinsics.width == 24 and scene.all()
     # 48 x 60 pixels around the middle of 80 x 60, at half the size
     assert np.isclose(view.intrinsics.hfov, 2 * np.arctan(24 / 50))
     exact = see_room(view.T_world_camera, view.intrinsics)
@@ -101,7 +101,7 @@ def test_the_mask_goes_with_the_photographs(tmp_path):
     mask = np.full((CAMERA.height, CAMERA.width), 255, np.uint8)
     mask[30:] = 0
     cv2.imwrite(str(path / "mask.png"), mask)
-    scene = Photographs(RgbdFolder(path), 24, 30).scene
+    scene = Photographs(RgbdFolder(path), 24, 30)[0].scene
     assert scene[:15].all() and not scene[15:].any()
 
 
@@ -322,7 +322,7 @@ def test_hold_out_and_views_from_the_command_line(scan, world, tmp_path, monkeyp
         (["--clips", "16", "--json", "/nowhere/x.json"], "there is no folder /nowhere"),
         (["--hold-out", "8", "--voxel", "0"], "voxel size"),
         (["--clips", "16", "--noise", "fresh"], "for a model with a network; got 'fresh' for anchors"),
-        (["--views", "/nowhere"], "/nowhere is no RGB-D folder"),
+        (["--views", "/nowhere"], "/nowhere does not exist"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(words, message, scan, tmp_path, monkeypatch, capsys):

@@ -25,7 +25,7 @@ def test_a_real_kitchen_beside_its_photographs(tmp_path):
 
     The montage (20 x photograph | published image) is left in build/redkitchen.png to look at.
     """
-    write_world(rgbd.build(KITCHEN, FusionSettings(voxel=0.015)), tmp_path / "kitchen")
+    write_world(rgbd.build(RgbdFolder(KITCHEN), FusionSettings(voxel=0.015)), tmp_path / "kitchen")
     photographs = RgbdFolder(KITCHEN)
     poses = {i: pose for i, pose in read_poses(KITCHEN / "poses.txt").items() if i < 100}
     write_poses(poses, tmp_path / "poses.txt")

@@ -143,7 +143,7 @@ def test_the_table_has_a_line_for_each_autoencoder_and_source(place, monkeypatch
 @pytest.mark.parametrize(("arguments", "message"), [
     (("room", "--data", "room"), "room holds no autoencoder: expected a run or a model folder with vae/"),
     (("nowhere", "--data", "room"), "nowhere holds no autoencoder"),
-    (("ours", "--data", "peer"), "peer is no source of clips"),
+    (("ours", "--data", "peer"), "peer is no source of posed frames"),
     (("ours", "--data", "room", "--width", 60), "multiples of 8, got 256 x 60"),
     (("ours", "--data", "room", "--count", 0), "count is 1 picture or more, got 0"),
     (("ours", "--data", "shards", "--stride", 0), "stride is 1 frame or more, got 0"),

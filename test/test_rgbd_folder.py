@@ -83,7 +83,7 @@ def test_the_border_that_the_lens_did_not_show_is_no_scene(folder):
     scans = RgbdFolder(folder)
     frame = scans[0]
     assert 0.5 < frame.scene.mean() < 0.95 and not frame.scene[0, 0] and not frame.depth[~frame.scene].all()
-    judged = Photographs(scans, CAMERA.width, CAMERA.height).scene  # of maps that OpenCV rounds
+    judged = Photographs(scans, CAMERA.width, CAMERA.height)[0].scene  # of maps that OpenCV rounds
     assert np.mean(frame.scene != judged) < 0.005
 
 
@@ -230,7 +230,7 @@ def break_no_poses(folder):
 def test_a_bad_folder_names_the_file(folder, damage, message):
     damage(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        rgbd.build(folder, FusionSettings(voxel=0.1))
+        rgbd.build(RgbdFolder(folder), FusionSettings(voxel=0.1))
 
 
 def test_no_frames_make_no_folder(tmp_path):
@@ -240,7 +240,7 @@ def test_no_frames_make_no_folder(tmp_path):
 
 
 def test_a_folder_becomes_a_world(folder):
-    world = rgbd.build(folder, FusionSettings(voxel=0.1))
+    world = rgbd.build(RgbdFolder(folder), FusionSettings(voxel=0.1))
     assert world.name == "scan" and len(world.anchors) > 500 and world.keyframes[0].intrinsics == CAMERA
 
 

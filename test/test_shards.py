@@ -437,7 +437,7 @@ def test_shards_are_not_put_into_their_source(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (("build", "--out", "", "--synthetic", "rooms"), "--out is a folder"),
-    (("build", "nowhere", "--out", "out"), "is no source of clips"),
+    (("build", "nowhere", "--out", "out"), "nowhere does not exist"),
     (("build", "--out", "out"), "nothing to build from"),
     (("build", "--out", "out", "--synthetic", "jungle"), "no family of scenes"),
     (("info", "nowhere"), "no folder of shards"),

@@ -26,7 +26,7 @@ from training.builders import model_folder
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import INDEX
 from training.data.shards import ShardedClips
-from training.data.sources import ClipSource, open_source
+from training.data.sources import ClipSource, FrameClips
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
@@ -36,10 +36,10 @@ from worldfm_ros.frame_model.checkpoint import AUTOENCODER, CONFIG, load_autoenc
 from worldfm_ros.frame_model.imaging import to_uint8
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
+from worldfm_ros.sources.open import open_frames
 
 TARGET_STEP = 5  # from a picture's position in its clip to the next one's; prime to their number, so all come equally
 SHOWN = {"psnr": 2, "ssim": 3, "psnr_guided": 2, "ssim_guided": 3, "milliseconds": 1}  # figures: digits in the table
-
 
 # ---- figures
 
@@ -101,10 +101,10 @@ def open_codec(path: Path) -> LatentCodec:
 
 
 def open_clips(source: str, stride: int) -> ClipSource:
-    """Shards, whose stride was chosen when they were built, or whatever `open_source` takes. Raises ValueError."""
+    """Shards, whose stride was chosen when they were built, or whatever `open_frames` takes. Raises ValueError."""
     if "://" in source or (Path(source) / INDEX).exists():
         return ShardedClips(source)
-    return open_source(source, stride)
+    return FrameClips(open_frames(source), stride)
 
 
 def chosen_targets(clips: int, count: int) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from training.data.contact_sheet import write_contact_sheet
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
 from training.data.shards import ShardedClips, write_shards
-from training.data.sources import ClipSource, Joined, open_source
+from training.data.sources import ClipSource, Joined, open_clips
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
@@ -37,9 +37,7 @@ def build(
     seed: int = 0,
     clips_per_scene: int = 8,
     clips_per_shard: int = 32,
-    color_topic: str | None = None,
-    depth_topic: str | None = None,
-    camera_info_topic: str | None = None,
+    topics: tyro.conf.OmitArgPrefixes[Topics] = Topics(),
     json: AsJson = False,
 ) -> None:
     """Write the clips of sources to shards, and a contact sheet of training pairs to look at.
@@ -55,14 +53,10 @@ def build(
         seed: of the synthetic clips.
         clips_per_scene: so many synthetic clips share a scene; its light is worked out once.
         clips_per_shard: how many clips a tar file holds.
-        color_topic: of the bags; by default it is found by name and type, as are the other two.
-        depth_topic: of the bags.
-        camera_info_topic: of the bags.
     """
     if out == Path():
         raise ValueError("--out is a folder for the shards alone, got the current one or nothing")
-    topics = Topics(color_topic, depth_topic, camera_info_topic)
-    clips: list[ClipSource] = [open_source(source, stride, topics) for source in sources]
+    clips: list[ClipSource] = [open_clips(source, stride, topics) for source in sources]
     origin = {"sources": [str(source) for source in sources], "files": [source.fingerprint[:16] for source in clips],
               "stride": stride}
     if topics != Topics():

@@ -1,1 +1,1 @@
-"""ROS 2 bags without ROS: writing and recovering them."""
+"""ROS 2 bags without ROS: writing, reading and recovering them."""

@@ -21,7 +21,8 @@ from worldfm_ros.clips import LENGTH
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
-from worldfm_ros.sources.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.bag import Topics
+from worldfm_ros.sources.open import open_frames
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import read_world
 
@@ -38,7 +39,7 @@ class Protocol:
 
     clips: 16: of every 16 consecutive frames 4 make a cloud that shows the other 12.
     hold_out: every so many frames one is a target; the others make the world.
-    views: an RGB-D folder, whose photographs the world SOURCE is judged by.
+    views: a source of posed frames, whose photographs the world SOURCE is judged by.
     width: pixels; photographs are centre-cropped to the aspect of width and height, and resized.
     height: pixels.
     voxel: metres between the anchors of the world that hold_out makes.
@@ -65,11 +66,11 @@ class Protocol:
         if min(self.width, self.height) < MIN_SIDE:
             raise ValueError(f"pictures are {MIN_SIDE} pixels wide and high, or more, got {self.width}x{self.height}")
 
-    def find(self, source: Path, degradation: Degradation) -> HeldOutViews:
-        """The views in `source`. Raises ValueError or FileNotFoundError for a folder that does not have them."""
+    def find(self, source: Path, topics: Topics, degradation: Degradation) -> HeldOutViews:
+        """The views in `source`. Raises ValueError or FileNotFoundError for a source that does not have them."""
         from worldfm_ros.evaluation.held_out import ClipViews, Photographs, WorldViews, hold_out, targets
 
-        photographs = Photographs(RgbdFolder(self.views or source), self.width, self.height)
+        photographs = Photographs(open_frames(self.views or source, topics), self.width, self.height)
         if self.clips is not None:
             return ClipViews(photographs, degradation, self.count)
         if self.hold_out is not None:
@@ -91,6 +92,7 @@ def evaluate(
     json: Path,
     protocol: tyro.conf.OmitArgPrefixes[Protocol],
     degradation: tyro.conf.OmitArgPrefixes[Degradation],
+    topics: tyro.conf.OmitArgPrefixes[Topics] = Topics(),
     montage: Path | None = None,
     preset: str = "exact",
     noise: str | None = None,
@@ -105,7 +107,7 @@ def evaluate(
     painted again at the end (120 = no difference).
 
     Args:
-        source: an RGB-D folder; with --views a world folder.
+        source: posed frames (an RGB-D folder, a bag, a transforms.json, a COLMAP project); with --views a world folder.
         model: `anchors` (no network), the name of an installed model, or a model folder.
         json: write the figures to this file.
         montage: write some views as a PNG: drawing, baseline, model, photograph.
@@ -122,7 +124,7 @@ def evaluate(
     painter = load_model(model, degradation.seed, preset)
     if noise is not None:
         painter.noise = find_noise(noise, model, degradation.seed)
-    views = protocol.find(source, degradation)
+    views = protocol.find(source, topics, degradation)
     perceptual = find_perceptual(len(views))
     result = judge.evaluate(views, painter, Progress(f"painting with {model}"), perceptual)
     settings = {"source": source, "model": model, "preset": preset, "noise": noise, **asdict(protocol),

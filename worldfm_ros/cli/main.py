@@ -17,6 +17,9 @@ from worldfm_ros.share import share_directory
 COMMANDS = {
     "sim": "sim:simulate",
     "world build rgbd": "world:build_rgbd",
+    "world build bag": "world:build_bag",
+    "world build transforms": "world:build_transforms",
+    "world build colmap": "world:build_colmap",
     "world build synthetic": "world:build_synthetic",
     "world info": "world:info",
     "model list": "model:list_models",

@@ -8,6 +8,11 @@ import tyro
 
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.progress import Progress
+from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.sources.frames import PosedFrames
+from worldfm_ros.sources.open import open_colmap
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.transforms import TransformsFrames
 from worldfm_ros.world.builders import rgbd, synthetic
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import World, read_manifest, write_world
@@ -15,16 +20,48 @@ from worldfm_ros.world.storage import World, read_manifest, write_world
 Source = tyro.conf.Positional[Path]
 
 
-def build_rgbd(
-    source: Source, out: Path, settings: tyro.conf.OmitArgPrefixes[FusionSettings] = FusionSettings()
-) -> None:
+Settings = tyro.conf.OmitArgPrefixes[FusionSettings]
+
+
+def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings()) -> None:
     """Build a world from an RGB-D folder (rgb/, depth/, poses.txt, camera.yaml).
 
     Args:
         source: the RGB-D folder.
         out: the world folder to write; a world that is there is replaced.
     """
-    _finish(rgbd.build(source, settings, Progress(f"fusing {source}")), out)
+    _fuse(RgbdFolder(source), settings, out)
+
+
+def build_bag(source: Source, out: Path, topics: tyro.conf.OmitArgPrefixes[Topics] = Topics(),
+              settings: Settings = FusionSettings()) -> None:
+    """Build a world from a bag with colour, registered depth, camera_info and TF (ROS 1 or 2, any storage).
+
+    Args:
+        source: the bag.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(BagFrames(source, topics), settings, out)
+
+
+def build_transforms(source: Source, out: Path, settings: Settings = FusionSettings()) -> None:
+    """Build a world from a nerfstudio transforms.json with depth.
+
+    Args:
+        source: the transforms.json, or its folder.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(TransformsFrames(source), settings, out)
+
+
+def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings()) -> None:
+    """Build a world from a COLMAP project (sparse/, images/, and stereo/depth_maps/ or depth/), in the model's scale.
+
+    Args:
+        source: the project folder.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(open_colmap(source), settings, out)
 
 
 def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", seed: int = 0) -> None:
@@ -64,6 +101,12 @@ def describe(path: Path) -> dict:
         "labels": {str(label): name for label, name in manifest["labels"].items()},
         "bytes": sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file()),
     }
+
+
+def _fuse(frames: PosedFrames, settings: FusionSettings, out: Path) -> None:
+    _finish(rgbd.build(frames, settings, Progress(f"fusing {frames.path}")), out)
+    for reason, count in frames.skipped.items():
+        print(f"left out: {count} frames, {reason}")
 
 
 def _finish(world: World, out: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, Clip, RgbdFrame,
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.sources.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, fuse
 from worldfm_ros.world.builders.tsdf import TsdfSurface
@@ -42,6 +42,13 @@ class HeldOutView:
     reference: Keyframe | None
 
 
+class Truth(NamedTuple):
+    """What a camera really saw: the photograph with its depth, and scene (H, W) bool, the pixels that count."""
+
+    photograph: Keyframe
+    scene: np.ndarray
+
+
 class HeldOutViews(Protocol):
     """Views, one after the other as they are asked for."""
 
@@ -51,42 +58,32 @@ class HeldOutViews(Protocol):
 
 
 class Photographs:
-    """The frames of an RGB-D folder as photographs of one size: centre-cropped to its aspect, resampled, K with them.
+    """Posed frames as photographs of one size: centre-cropped to its aspect, resampled, K with them."""
 
-    scene (height, width) bool: the pixels that mask.png leaves and that the rectified photographs cover. Raises
-    ValueError when there are none.
-    """
-
-    def __init__(self, folder: RgbdFolder, width: int, height: int) -> None:
-        self.folder, self.width, self.height = folder, width, height
-        self.scene = self._fit_mask(folder.intrinsics)
-        if not self.scene.any():
-            raise ValueError(f"{folder.path}: mask.png leaves no pixel of the scene (0 = not part of it)")
+    def __init__(self, frames: PosedFrames, width: int, height: int) -> None:
+        self.frames, self.width, self.height = frames, width, height
 
     def __len__(self) -> int:
-        return len(self.folder)
+        return len(self.frames)
 
-    def __getitem__(self, position: int) -> Keyframe:
-        return self.photograph(self.folder[position])
+    def __getitem__(self, position: int) -> Truth:
+        return self.photograph(self.frames[position])
 
-    def photograph(self, frame: RgbdFrame) -> Keyframe:
+    def photograph(self, frame: RgbdFrame) -> Truth:
+        """Raises ValueError for a frame that shows nothing of the scene."""
         rgb, intrinsics = crop_to_aspect(frame.rgb, frame.intrinsics, self.width, self.height)
-        depth, _ = crop_to_aspect(frame.depth, frame.intrinsics, self.width, self.height)
-        return Keyframe(frame.index, resize(rgb, self.width, self.height), self._nearest(depth),
-                        intrinsics.resized(self.width, self.height), frame.T_world_camera)
+        scene = np.ones(frame.depth.shape, bool) if frame.scene is None else frame.scene
+        scene = self._nearest(scene.astype(np.uint8), frame.intrinsics) == 1
+        if not scene.any():
+            raise ValueError(f"{self.frames.path}: the mask leaves no pixel of frame {frame.index} (0 = not the scene)")
+        keyframe = Keyframe(frame.index, resize(rgb, self.width, self.height),
+                            self._nearest(frame.depth, frame.intrinsics),
+                            intrinsics.resized(self.width, self.height), frame.T_world_camera)
+        return Truth(keyframe, scene)
 
-    def _fit_mask(self, intrinsics: Intrinsics) -> np.ndarray:
-        path = self.folder.path / "mask.png"
-        shown = np.full((intrinsics.height, intrinsics.width), 255, np.uint8)
-        if path.exists():
-            shown[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) == 0] = 0
-        if np.any(self.folder.distortion):
-            shown = cv2.undistort(shown, intrinsics.matrix, self.folder.distortion)
-        cropped, _ = crop_to_aspect(shown, intrinsics, self.width, self.height)
-        return self._nearest(cropped) == 255
-
-    def _nearest(self, image: np.ndarray) -> np.ndarray:
-        return cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
+    def _nearest(self, image: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
+        cropped, _ = crop_to_aspect(image, intrinsics, self.width, self.height)
+        return cv2.resize(cropped, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 class ClipViews:
@@ -97,23 +94,23 @@ class ClipViews:
     """
 
     def __init__(self, photographs: Photographs, degradation: Degradation, count: int | None = None) -> None:
-        require_depth(photographs.folder)
+        photographs.frames.require_depth()
         clips = len(photographs) // LENGTH
         if not clips:
-            raise ValueError(f"{photographs.folder.path} has {len(photographs)} frames; a clip has {LENGTH}")
+            raise ValueError(f"{photographs.frames.path} has {len(photographs)} frames; a clip has {LENGTH}")
         self.photographs, self.degradation = photographs, degradation
         self.chosen = spread(clips, count)
         references = (LENGTH * clip + position for clip in self.chosen for position in REFERENCE_GROUP)
-        if not any(photographs.folder[frame].depth.any() for frame in references):
+        if not any(photographs.frames[frame].depth.any() for frame in references):
             raise ValueError(f"none of the reference frames (of each {LENGTH} frames {REFERENCE_GROUP}) in "
-                             f"{photographs.folder.path} has depth; a cloud of anchors needs depth images")
+                             f"{photographs.frames.path} has depth; a cloud of anchors needs depth images")
 
     def __len__(self) -> int:
         return len(self.chosen) * len(TARGETS)
 
     def __iter__(self) -> Iterator[HeldOutView]:
-        folder = self.photographs.folder
-        for number, clip in enumerate(cut(folder, folder.path.resolve().name)):
+        frames = self.photographs.frames
+        for number, clip in enumerate(cut(frames, frames.name)):
             if number in self.chosen:
                 yield from self._views(clip)
 
@@ -121,15 +118,15 @@ class ClipViews:
         observed = Clip(clip.name, tuple(self.degradation.frame(frame) for frame in clip.frames))
         anchors = self.degradation.anchors(AnchorMap.from_frames(observed.group))
         for position in TARGETS:
-            photograph = self.photographs.photograph(clip.frames[position])
+            photograph, scene = self.photographs.photograph(clip.frames[position])
             reference = Keyframe.of(observed.frames[clip.closest(position)])
-            yield HeldOutView(clip.name, photograph, self.photographs.scene, draw(anchors, photograph), reference)
+            yield HeldOutView(clip.name, photograph, scene, draw(anchors, photograph), reference)
 
 
 class WorldViews:
-    """A world seen from the cameras of an RGB-D folder; the reference is chosen as FrameGenerator does.
+    """A world seen from the cameras of posed frames; the reference is chosen as FrameGenerator does.
 
-    `positions`: of the frames in the folder; by default all, of which at most `count`, spread evenly, are kept.
+    `positions`: of the frames; by default all, of which at most `count`, spread evenly, are kept.
     """
 
     def __init__(self, world: World, photographs: Photographs, positions: Sequence[int] | None = None,
@@ -144,17 +141,16 @@ class WorldViews:
     def __iter__(self) -> Iterator[HeldOutView]:
         references = ReferenceChooser(self.world.anchors, self.world.keyframes)
         for position in self.positions:
-            photograph = self.photographs[position]
+            photograph, scene = self.photographs[position]
             reference = references.choose(photograph.T_world_camera, photograph.intrinsics)
-            yield HeldOutView(self.world.name, photograph, self.photographs.scene,
-                              draw(self.world.anchors, photograph), reference)
+            yield HeldOutView(self.world.name, photograph, scene, draw(self.world.anchors, photograph), reference)
 
 
 def targets(photographs: Photographs, every: int) -> range:
     """The positions 0, every, 2 every ... of what is held out. Raises ValueError when that is none or all."""
     if not 2 <= every <= len(photographs):
         raise ValueError(f"hold out every 2nd to {len(photographs)}th of the {len(photographs)} frames of "
-                         f"{photographs.folder.path}, got {every}")
+                         f"{photographs.frames.path}, got {every}")
     return range(0, len(photographs), every)
 
 
@@ -164,19 +160,19 @@ def hold_out(photographs: Photographs, every: int, degradation: Degradation,
 
     Raises ValueError when no frame is left, or there is no depth.
     """
-    folder, held_out = photographs.folder, targets(photographs, every)
-    require_depth(folder)
-    others = _Observed(folder, [k for k in range(len(folder)) if k not in held_out], degradation)
-    world = fuse(others, folder.path.resolve().name, TsdfSurface(settings), settings, track=track)
+    frames, held_out = photographs.frames, targets(photographs, every)
+    frames.require_depth()
+    others = _Observed(frames, [k for k in range(len(frames)) if k not in held_out], degradation)
+    world = fuse(others, frames.name, TsdfSurface(settings), settings, track=track)
     world.anchors = degradation.anchors(world.anchors)
     return world
 
 
 @dataclass(frozen=True, eq=False)
 class _Observed(Sequence[RgbdFrame]):
-    """Some frames of a folder as they go into the map, read when asked for."""
+    """Some frames as they go into the map, read when asked for."""
 
-    folder: RgbdFolder
+    frames: PosedFrames
     positions: list[int]
     degradation: Degradation
 
@@ -184,17 +180,12 @@ class _Observed(Sequence[RgbdFrame]):
         return len(self.positions)
 
     def __getitem__(self, k: int) -> RgbdFrame:
-        return self.degradation.frame(self.folder[self.positions[k]])
+        return self.degradation.frame(self.frames[self.positions[k]])
 
 
 def draw(anchors: AnchorMap, view: Keyframe) -> AnchorView:
     """The anchors as the camera of a photograph sees them."""
     return render(anchors.visible(view.T_world_camera, view.intrinsics), view.T_world_camera, view.intrinsics)
-
-
-def require_depth(folder: RgbdFolder) -> None:
-    if not folder.has_depth:
-        raise ValueError(f"{folder.path} has no depth/ folder; the map is made of depth images (uint16 millimetres)")
 
 
 def spread(total: int, count: int | None) -> list[int]:

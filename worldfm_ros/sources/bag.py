@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_typestore
-from rosbags.typesys.store import Typestore
+from rosbags.highlevel import AnyReader
 
+from worldfm_ros.bags.reader import nanoseconds, open_bag
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.sources.bag_images import decode_color, decode_depth
+from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.images import check_sizes
-from worldfm_ros.sources.rgbd_folder import DISTORTION_COEFFICIENTS, rectified
+from worldfm_ros.sources.lens import DISTORTION_COEFFICIENTS, rectified
 from worldfm_ros.sources.tf_tree import STATIC, TfTree
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -29,11 +26,15 @@ SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that bel
 
 @dataclass(frozen=True)
 class Topics:
-    """The topics that a bag's frames are made of; what is None is found by its name and type."""
+    """The topics that a bag's frames are made of; what is None is found by its name and type.
 
-    color: str | None = None
-    depth: str | None = None
-    camera_info: str | None = None
+    color_topic: of the pictures. depth_topic: of their depth, registered to the same camera.
+    camera_info_topic: of that camera.
+    """
+
+    color_topic: str | None = None
+    depth_topic: str | None = None
+    camera_info_topic: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class _Seen:
     frame_id: str
 
 
-class BagFrames(Sequence[RgbdFrame]):
+class BagFrames(PosedFrames):
     """The pictures with depth of the same time (within 20 ms) and a known pose, in order of time, in the frame that is
     the root of TF. `skipped` counts the other ones by reason.
 
@@ -54,15 +55,13 @@ class BagFrames(Sequence[RgbdFrame]):
 
     def __init__(self, path: str | Path, topics: Topics | None = None) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise FileNotFoundError(f"{path} is missing")
-        with self._open() as reader:
+        with open_bag(self.path) as reader:
             self.topics = find_topics({c.topic: c.msgtype for c in reader.connections}, topics or Topics(), self.path)
             tree, info, colors, depths = self._scan(reader)
-        for topic, messages in ((self.topics.color, colors), (self.topics.depth, depths),
-                                (self.topics.camera_info, info)):
+        for topic, messages in ((self.topics.color_topic, colors), (self.topics.depth_topic, depths),
+                                (self.topics.camera_info_topic, info)):
             if not messages:
-                raise ValueError(f"{path}: {topic} has no message; clips are made of colour, depth and camera_info")
+                raise ValueError(f"{path}: {topic} has no message; frames are made of colour, depth and camera_info")
         if info.distortion_model not in DISTORTION_COEFFICIENTS and np.any(info.d):
             raise ValueError(f"{path}: distortion_model {info.distortion_model!r} is none of "
                              f"{tuple(DISTORTION_COEFFICIENTS)}; record rectified pictures")
@@ -76,41 +75,37 @@ class BagFrames(Sequence[RgbdFrame]):
 
     def __getitem__(self, position: int) -> RgbdFrame:
         color, depth, pose = self._frames[position]
-        with self._open() as reader:  # anew: a file that is open cannot be shared by the workers of a loader
-            rgb = decode_color(self._message(reader, self.topics.color, color))
-            z = decode_depth(self._message(reader, self.topics.depth, depth))
+        with open_bag(self.path) as reader:  # anew: a file that is open cannot be shared by the workers of a loader
+            rgb = decode_color(self._message(reader, self.topics.color_topic, color))
+            z = decode_depth(self._message(reader, self.topics.depth_topic, depth))
         check_sizes(rgb, z, self.intrinsics, f"{self.path} at {color.stamp} ns")
         return rectified(RgbdFrame(position, rgb, z, self.intrinsics, pose), self.distortion)
 
-    def files(self) -> list[Path]:
-        """The files that frames are made of."""
-        return sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
+    @property
+    def camera(self) -> Intrinsics:
+        return self.intrinsics
 
-    @contextmanager
-    def _open(self) -> Iterator[AnyReader]:
-        try:
-            with AnyReader([self.path], default_typestore=_typestore()) as reader:
-                yield reader
-        except AnyReaderError as error:
-            raise ValueError(f"{self.path} is no bag that can be read: {error}") from error
+    def files(self) -> list[Path]:
+        return sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
 
     def _scan(self, reader: AnyReader) -> tuple[TfTree, Any, list[_Seen], list[_Seen]]:
         """All transforms, the first camera info, and what pictures there are."""
         tree, info = TfTree(), None
-        pictures: dict[str, list[_Seen]] = {self.topics.color: [], self.topics.depth: []}
-        wanted = [c for c in reader.connections if c.topic in (*pictures, self.topics.camera_info) or _is_tf(c.topic)]
+        color, depth, camera_info = self.topics.color_topic, self.topics.depth_topic, self.topics.camera_info_topic
+        pictures: dict[str, list[_Seen]] = {color: [], depth: []}
+        wanted = [c for c in reader.connections if c.topic in (*pictures, camera_info) or _is_tf(c.topic)]
         for connection, recorded, raw in reader.messages(connections=wanted):
             message = reader.deserialize(raw, connection.msgtype)
             if _is_tf(connection.topic):
                 for transform in message.transforms:
                     _add(tree, transform, connection.topic.endswith("static"))
-            elif connection.topic == self.topics.camera_info:
+            elif connection.topic == camera_info:
                 info = info or message
             else:
                 header = message.header
-                pictures[connection.topic].append(_Seen(_nanoseconds(header.stamp), recorded,
+                pictures[connection.topic].append(_Seen(nanoseconds(header.stamp), recorded,
                                                               header.frame_id.lstrip("/")))
-        return tree, info, pictures[self.topics.color], pictures[self.topics.depth]
+        return tree, info, pictures[color], pictures[depth]
 
     def _matched(self, tree: TfTree, colors: list[_Seen], depths: list[_Seen]) -> list[tuple[_Seen, _Seen, Pose]]:
         depths = sorted(depths, key=lambda seen: seen.stamp)
@@ -122,8 +117,9 @@ class BagFrames(Sequence[RgbdFrame]):
                 self.skipped["no depth at the picture's time"] += 1
                 continue
             if depth.frame_id != color.frame_id:
-                raise ValueError(f"{self.path}: {self.topics.depth} is in frame {depth.frame_id}, {self.topics.color} "
-                                 f"in {color.frame_id}; depth must be registered to the colour's camera")
+                raise ValueError(f"{self.path}: {self.topics.depth_topic} is in frame {depth.frame_id}, "
+                                 f"{self.topics.color_topic} in {color.frame_id}; depth must be registered to the "
+                                 "colour's camera")
             try:
                 this_root, pose = tree.from_root(color.frame_id, color.stamp)
             except LookupError as error:
@@ -139,7 +135,7 @@ class BagFrames(Sequence[RgbdFrame]):
         connections = [c for c in reader.connections if c.topic == topic]
         for connection, _, raw in reader.messages(connections, start=seen.recorded, stop=seen.recorded + 1):
             message = reader.deserialize(raw, connection.msgtype)
-            if _nanoseconds(message.header.stamp) == seen.stamp:
+            if nanoseconds(message.header.stamp) == seen.stamp:
                 return message
         raise ValueError(f"{self.path}: the picture at {seen.recorded} ns of {topic} is gone")
 
@@ -148,11 +144,11 @@ def find_topics(types: dict[str, str], asked: Topics, path: Path) -> Topics:
     """The topics to use, of those in a bag by name and type. Raises ValueError listing them when it is not clear."""
     pictures = [topic for topic, kind in types.items() if kind in IMAGES]
     infos = [topic for topic, kind in types.items() if kind == "sensor_msgs/msg/CameraInfo"]
-    color = asked.color or _only("color", [t for t in pictures if "depth" not in t.lower()], path)
-    depth = asked.depth or _only("depth", [t for t in pictures if "depth" in t.lower()], path)
+    color = asked.color_topic or _only("color", [t for t in pictures if "depth" not in t.lower()], path)
+    depth = asked.depth_topic or _only("depth", [t for t in pictures if "depth" in t.lower()], path)
     beside = [t for t in infos if color.startswith(t.rsplit("/", 1)[0] + "/")]
-    found = Topics(color, depth, asked.camera_info or _only("camera_info", beside or infos, path))
-    missing = {found.color, found.depth, found.camera_info} - set(types)
+    found = Topics(color, depth, asked.camera_info_topic or _only("camera_info", beside or infos, path))
+    missing = {found.color_topic, found.depth_topic, found.camera_info_topic} - set(types)
     if missing:
         raise ValueError(f"{path} has no topic {', '.join(sorted(missing))}; it has {', '.join(sorted(types))}")
     return found
@@ -165,11 +161,6 @@ def _only(what: str, topics: list[str], path: Path) -> str:
     return topics[0]
 
 
-@cache
-def _typestore() -> Typestore:
-    return get_typestore(Stores.ROS2_JAZZY)
-
-
 def _is_tf(topic: str) -> bool:
     return topic.rsplit("/", 1)[-1] in ("tf", "tf_static")
 
@@ -177,9 +168,5 @@ def _is_tf(topic: str) -> bool:
 def _add(tree: TfTree, transform: Any, static: bool) -> None:
     t, q = transform.transform.translation, transform.transform.rotation
     pose = Pose.from_quaternion([t.x, t.y, t.z], [q.x, q.y, q.z, q.w])
-    tree.add(STATIC if static else _nanoseconds(transform.header.stamp), transform.header.frame_id.lstrip("/"),
+    tree.add(STATIC if static else nanoseconds(transform.header.stamp), transform.header.frame_id.lstrip("/"),
              transform.child_frame_id.lstrip("/"), pose)
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return stamp.sec * 10**9 + stamp.nanosec

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from worldfm_ros.sources.rgbd_folder import decode_image
+from worldfm_ros.sources.images import decode_image
 
 COLORS = {"rgb8": None, "bgr8": cv2.COLOR_BGR2RGB, "rgba8": cv2.COLOR_RGBA2RGB, "bgra8": cv2.COLOR_BGRA2RGB,
           "mono8": cv2.COLOR_GRAY2RGB}

@@ -6,6 +6,7 @@ https://colmap.github.io/format.html
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,8 +19,9 @@ import numpy as np
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.sources.images import check_sizes, read_depth
-from worldfm_ros.sources.rgbd_folder import read_rgb, rectified
+from worldfm_ros.sources.frames import PosedFrames
+from worldfm_ros.sources.images import check_sizes, read_depth, read_rgb
+from worldfm_ros.sources.lens import rectified
 
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")  # by number
 PARAMETERS = dict(zip(MODELS, (3, 4, 4, 5, 8), strict=True))
@@ -39,7 +41,7 @@ class ColmapImage:
     T_world_camera: Pose
 
 
-class ColmapFrames(Sequence[RgbdFrame]):
+class ColmapFrames(PosedFrames):
     """The frames of a model folder (cameras and images, .txt or .bin) in order of their names.
 
     depth: a folder with NAME.png or STEM.png (uint16 millimetres), or COLMAP's own maps, NAME.geometric.bin or
@@ -48,12 +50,13 @@ class ColmapFrames(Sequence[RgbdFrame]):
 
     def __init__(self, model: str | Path, images: str | Path, depth: str | Path | None) -> None:
         if depth is None or not Path(depth).is_dir():
-            raise FileNotFoundError(f"{model}: clips need depth, there is no folder {depth}; make it with `colmap "
+            raise FileNotFoundError(f"{model}: depth is needed, there is no folder {depth}; make it with `colmap "
                                     "image_undistorter` and `colmap patch_match_stereo` (stereo/depth_maps), or "
                                     "estimate it and save uint16 millimetres as STEM.png")
         self.images, self.depth = Path(images), Path(depth)
-        self.model = Path(model)
-        self.cameras, views = read_model(self.model)
+        self.path = Path(model)
+        self.skipped = Counter()
+        self.cameras, views = read_model(self.path)
         self.views = sorted(views, key=lambda view: view.name)
 
     def __len__(self) -> int:
@@ -67,9 +70,16 @@ class ColmapFrames(Sequence[RgbdFrame]):
         check_sizes(rgb, depth, camera.intrinsics, str(self.images / view.name))
         return rectified(RgbdFrame(position, rgb, depth, camera.intrinsics, view.T_world_camera), camera.distortion)
 
+    @property
+    def name(self) -> str:
+        return self.images.resolve().parent.name
+
+    @property
+    def camera(self) -> Intrinsics:
+        return self.cameras[self.views[0].camera].intrinsics
+
     def files(self) -> list[Path]:
-        """The files that frames are made of."""
-        return [*sorted(self.model.glob("*")), *(path for view in self.views for path in
+        return [*sorted(self.path.glob("*")), *(path for view in self.views for path in
                                                  (self.images / view.name, self._depth_path(view.name)))]
 
     def _depth_path(self, name: str) -> Path:

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.sources.rgbd_folder import read_image
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """A picture as (H, W, 3) uint8. Raises as read_image does."""
+    return np.asarray(read_image(path).convert("RGB"))
+
+
+def read_image(path: Path) -> Image.Image:
+    """A picture. Raises FileNotFoundError, or ValueError for one that is not whole; both name the file."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing")
+    return decode_image(path.read_bytes(), str(path))
+
+
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """The picture of a file's bytes. Raises ValueError naming `where`.
+
+    Pillow, because it refuses a file that is cut short where OpenCV returns a half-grey picture.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
+        reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{where} is not a readable image ({reason})") from None
+    return image
 
 
 def read_depth(path: Path) -> np.ndarray:

@@ -7,22 +7,21 @@ camera.yaml     width height distortion_model D K       mask.png (optional, 0 = 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 import shutil
 import tempfile
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 import yaml
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-
-DISTORTION_COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8}
+from worldfm_ros.sources.frames import PosedFrames
+from worldfm_ros.sources.images import read_depth, read_image, read_rgb
+from worldfm_ros.sources.lens import coefficients, rectified
 
 
 def read_poses(path: str | Path) -> dict[int, Pose]:
@@ -93,15 +92,15 @@ def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-class RgbdFolder(Sequence[RgbdFrame]):
-    """A folder of posed RGB-D frames in order of their index, read when asked for, as rectified pinhole views.
+class RgbdFolder(PosedFrames):
+    """A folder of posed RGB-D frames in order of their index.
 
     Depth is all 0 where there is no depth folder, and where mask.png says that it is not the scene. Raises ValueError
     or FileNotFoundError naming the file that is wrong.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path, self.skipped = Path(path), Counter()
         for name in ("rgb", "poses.txt", "camera.yaml"):
             if not (self.path / name).exists():
                 raise FileNotFoundError(
@@ -127,8 +126,15 @@ class RgbdFolder(Sequence[RgbdFrame]):
         frame = RgbdFrame(index, rgb, depth, self.intrinsics, self.poses[index], scene=self._mask)
         return rectified(frame, self.distortion)
 
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name  # a folder's dots are no suffix
+
+    @property
+    def camera(self) -> Intrinsics:
+        return self.intrinsics
+
     def files(self) -> list[Path]:
-        """The files that frames are made of."""
         pictures = [path for name in ("rgb", "depth") for path in sorted((self.path / name).glob("*"))]
         facts = [self.path / name for name in ("poses.txt", "camera.yaml", "mask.png")]
         return [*(path for path in facts if path.exists()), *pictures]
@@ -163,11 +169,9 @@ class RgbdFolder(Sequence[RgbdFrame]):
         if not self.has_depth:
             return np.zeros((self.intrinsics.height, self.intrinsics.width), np.float32)
         path = self.path / "depth" / f"{index:06d}.png"
-        depth = np.asarray(read_image(path))
-        if depth.dtype != np.uint16 or depth.ndim != 2:
-            raise ValueError(f"{path}: depth is one channel of uint16 millimetres, got {depth.dtype} {depth.shape}")
+        depth = read_depth(path)
         self._check_size(path, depth)
-        return depth.astype(np.float32) / 1000.0
+        return depth
 
     def _read_mask(self) -> np.ndarray | None:
         path = self.path / "mask.png"
@@ -175,22 +179,9 @@ class RgbdFolder(Sequence[RgbdFrame]):
             return None
         mask = np.asarray(read_image(path).convert("L"))
         self._check_size(path, mask)
+        if not mask.any():
+            raise ValueError(f"{path} leaves no pixel of the scene (0 = not part of it)")
         return mask > 0
-
-
-def rectified(frame: RgbdFrame, distortion: np.ndarray) -> RgbdFrame:
-    """The frame of a pinhole camera with the same K. distortion: OpenCV's coefficients of the frame's lens.
-
-    What this camera sees and the lens did not, at the border, is black, without depth and not part of the scene.
-    """
-    if not np.any(distortion):
-        return frame
-    K, size = frame.intrinsics.matrix, (frame.intrinsics.width, frame.intrinsics.height)
-    maps = cv2.initUndistortRectifyMap(K, distortion, None, K, size, cv2.CV_32FC1)
-    scene = np.full(frame.depth.shape, 255, np.uint8) if frame.scene is None else np.uint8(255) * frame.scene
-    return replace(frame, rgb=cv2.remap(frame.rgb, *maps, cv2.INTER_LINEAR),
-                   depth=cv2.remap(frame.depth, *maps, cv2.INTER_NEAREST),
-                   scene=cv2.remap(scene, *maps, cv2.INTER_LINEAR) == 255)
 
 
 def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
@@ -205,22 +196,10 @@ def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
             f"got {list(data) if isinstance(data, dict) else data!r}"
         )
     try:
-        D = _coefficients(data.get("distortion_model", "plumb_bob"), data.get("D") or [])
+        D = coefficients(data.get("distortion_model", "plumb_bob"), data.get("D") or [])
         return Intrinsics.from_matrix(data["width"], data["height"], data["K"]), D
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _coefficients(model, D) -> np.ndarray:
-    if not isinstance(D, list) or not np.isfinite(np.array(D, np.float64)).all():
-        raise ValueError(f"D is a list of finite numbers, got {D!r}")
-    known = isinstance(model, str) and model in DISTORTION_COEFFICIENTS
-    if not known or len(D) not in (0, 4, DISTORTION_COEFFICIENTS[model]):
-        raise ValueError(
-            f"distortion_model {model!r} with {len(D)} coefficients is not supported; "
-            f"use one of {DISTORTION_COEFFICIENTS} or undistort the images first"
-        )
-    return np.array(D, np.float64)
 
 
 def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:
@@ -234,32 +213,6 @@ def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:
         "K": K,
     }
     Path(path).write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None))
-
-
-def read_rgb(path: Path) -> np.ndarray:
-    """A picture as (H, W, 3) uint8. Raises likewise."""
-    return np.asarray(read_image(path).convert("RGB"))
-
-
-def read_image(path: Path) -> Image.Image:
-    """A picture. Raises FileNotFoundError, or ValueError for one that is not whole; both name the file."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing")
-    return decode_image(path.read_bytes(), str(path))
-
-
-def decode_image(data: bytes, where: str) -> Image.Image:
-    """The picture of a file's bytes. Raises ValueError naming `where`.
-
-    Pillow, because it refuses a file that is cut short where OpenCV returns a half-grey picture.
-    """
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
-        reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{where} is not a readable image ({reason})") from None
-    return image
 
 
 def _read_text(path: Path) -> str:

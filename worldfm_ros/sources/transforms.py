@@ -5,7 +5,9 @@ Its cameras look along -z with y up (OpenGL), its principal points count from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
 import json
 import math
 from pathlib import Path
@@ -15,8 +17,9 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.sources.images import check_sizes, read_depth
-from worldfm_ros.sources.rgbd_folder import read_rgb, rectified
+from worldfm_ros.sources.frames import PosedFrames
+from worldfm_ros.sources.images import check_sizes, read_depth, read_rgb
+from worldfm_ros.sources.lens import rectified
 
 MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
@@ -25,7 +28,7 @@ OPENGL_OPTICAL = np.diag([1.0, -1.0, -1.0])
 RIGID_TOLERANCE = 1e-3
 
 
-class TransformsFrames(Sequence[RgbdFrame]):
+class TransformsFrames(PosedFrames):
     """The frames of a transforms.json in order of their file's name; depth is uint16 millimetres.
 
     Raises ValueError or FileNotFoundError naming what is wrong.
@@ -33,7 +36,7 @@ class TransformsFrames(Sequence[RgbdFrame]):
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
-        self.path = path / "transforms.json" if path.is_dir() else path
+        self.path, self.skipped = path / "transforms.json" if path.is_dir() else path, Counter()
         try:
             shared = json.loads(self.path.read_bytes())
             frames = sorted(({**shared, **frame} for frame in shared["frames"]), key=lambda frame: frame["file_path"])
@@ -42,7 +45,7 @@ class TransformsFrames(Sequence[RgbdFrame]):
         without = [frame["file_path"] for frame in frames if not isinstance(frame.get("depth_file_path"), str)]
         if without:
             raise ValueError(f"{self.path}: {len(without)} of {len(frames)} frames have no depth_file_path, first "
-                             f"{without[0]}; clips need depth: export it with the data, or estimate it first")
+                             f"{without[0]}; depth is needed: export it with the data, or estimate it first")
         self.frames = [(frame, self._pose(frame)) for frame in frames]
 
     def __len__(self) -> int:
@@ -60,8 +63,15 @@ class TransformsFrames(Sequence[RgbdFrame]):
         check_sizes(rgb, depth, intrinsics, where)
         return rectified(RgbdFrame(position, rgb, depth, intrinsics, T_world_camera), distortion)
 
+    @property
+    def name(self) -> str:
+        return self.path.resolve().parent.name
+
+    @cached_property
+    def camera(self) -> Intrinsics:
+        return self[0].intrinsics
+
     def files(self) -> list[Path]:
-        """The files that frames are made of."""
         return [self.path, *(self._beside(facts[key]) for facts, _ in self.frames
                              for key in ("file_path", "depth_file_path"))]
 

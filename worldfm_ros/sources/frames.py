@@ -1,0 +1,53 @@
+"""What every reader of posed RGB-D frames gives: worlds, evaluation and training know nothing else of a source."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+import hashlib
+from pathlib import Path
+
+from worldfm_ros.clips import RgbdFrame
+from worldfm_ros.geometry import Intrinsics
+
+
+class PosedFrames(Sequence[RgbdFrame]):
+    """Posed RGB-D frames in order, each read when it is asked for, as rectified pinhole views in one world frame.
+
+    path: where they are. skipped: how many the source holds that could not be used, by reason. has_depth: whether
+    depth was measured; frames without have 0 everywhere.
+    """
+
+    path: Path
+    skipped: Counter[str]
+    has_depth: bool = True
+
+    @property
+    def name(self) -> str:
+        """What worlds and clips that are made of them are called."""
+        return self.path.resolve().stem
+
+    @property
+    @abstractmethod
+    def camera(self) -> Intrinsics:
+        """The first frame's camera; a source may have several, and each frame tells its own."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that frames are made of."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these files from others and from later ones, by name, size and time: a sha256 (hexadecimal)."""
+        digest = hashlib.sha256()
+        for path in self.files():
+            facts = path.stat() if path.exists() else None
+            digest.update(f"{path.name} {facts and (facts.st_size, facts.st_mtime_ns)}\n".encode())
+        return digest.hexdigest()
+
+    def require_depth(self) -> None:
+        """Raise ValueError for frames whose depth was not measured."""
+        if not self.has_depth:
+            raise ValueError(f"{self.path} has no depth/ folder; maps and clips are made of depth images (uint16 "
+                             "millimetres): estimate depth first, or leave this source out")
