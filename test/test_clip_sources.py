@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 from scenes import CAMERA, see_room, write_rgbd_folder
 from scipy.spatial.transform import Rotation, Slerp
 
-from training.data.sources import FrameClips, Joined, open_clips
+from training.data.sources import FrameClips, Joined, colmap_clips, open_source
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.bag import BagFrames, Topics
@@ -103,7 +103,7 @@ def test_an_rgbd_folder_without_depth_is_refused(scan):
 
 def test_what_is_no_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no source of posed frames"):
-        open_clips(tmp_path)
+        open_source(tmp_path)
 
 
 # ---- transforms.json
@@ -271,7 +271,7 @@ def write_colmap_binary(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary])
 def test_colmap_gives_the_frames_back(scan, write):
-    assert_frames(ColmapFrames(write(scan / "sparse" / "0"), scan / "rgb", scan / "depth"))
+    assert_frames(colmap_clips(write(scan / "sparse" / "0"), scan / "rgb", scan / "depth").frames)
 
 
 def test_a_colmap_project_is_found_with_its_own_depth_maps(scan):
@@ -455,7 +455,7 @@ def test_a_bag_gives_the_frames_back(tmp_path):
     bag = write_bag(tmp_path / "bag", bag_messages())
     clips = FrameClips(BagFrames(bag))
     assert_frames(clips.frames)
-    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and len(open_clips(bag)) == 1
+    assert len(clips) == 1 and sum(clips.skipped.values()) == 1 and len(open_source(bag)) == 1
 
 
 def test_pictures_without_pose_or_depth_are_counted(tmp_path):
@@ -470,7 +470,7 @@ def test_pictures_without_pose_or_depth_are_counted(tmp_path):
 @pytest.mark.parametrize("messages, topics, message", [
     (dict(depth_frame="infra"), {}, "registered"),
     (dict(info=camera_info(model="equidistant", d=[0.1, 0, 0, 0])), {}, "equidistant"),
-    ({}, dict(color_topic="/cam/colour"), "has no topic /cam/colour; it has /cam/color/camera_info"),
+    ({}, dict(color="/cam/colour"), "has no topic /cam/colour; it has /cam/color/camera_info"),
 ])  # fmt: skip
 def test_bags_that_cannot_be_used_say_why(tmp_path, messages, topics, message):
     with pytest.raises(ValueError, match=message):
@@ -495,11 +495,11 @@ def test_topics_can_be_named(tmp_path):
     other = [("/other/image", when, message) for topic, when, message in bag_messages() if topic == COLOR]
     bag = write_bag(tmp_path / "bag", [*bag_messages(), *other])
     with pytest.raises(ValueError, match="expected one color topic, got .*--color-topic"):
-        open_clips(bag)
-    assert len(open_clips(bag, topics=Topics(color_topic=COLOR))) == 1
-    first = open_clips(bag, topics=Topics(color_topic=COLOR)).fingerprint
+        open_source(bag)
+    assert len(open_source(bag, topics=Topics(color=COLOR))) == 1
+    first = open_source(bag, topics=Topics(color=COLOR)).fingerprint
     os.utime(next(bag.glob("*.mcap")), (1, 1))
-    assert open_clips(bag, topics=Topics(color_topic=COLOR)).fingerprint != first
+    assert open_source(bag, topics=Topics(color=COLOR)).fingerprint != first
 
 
 def test_the_real_bag_is_the_real_scan():

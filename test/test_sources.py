@@ -12,7 +12,7 @@ from scenes import CAMERA, write_rgbd_folder
 from scipy.spatial import KDTree
 from test_clip_sources import FRAMES, assert_frames, bag_messages, transforms, write_bag, write_colmap_text
 
-from training.data.sources import open_clips
+from training.data.sources import open_source
 from worldfm_ros.cli.main import main
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_frames
@@ -85,7 +85,7 @@ def test_a_model_is_scored_on_it(recordings, form, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_clips_are_cut_of_it(recordings, form):
-    clips = open_clips(recordings[form])
+    clips = open_source(recordings[form])
     assert len(clips) == 1 and clips.skipped == {"fewer than a clip at the end of a sequence": 1}
     assert_frames(clips[0].frames, FRAMES[:16])
     assert clips.fingerprint == open_frames(recordings[form]).fingerprint

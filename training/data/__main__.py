@@ -15,12 +15,12 @@ from training.data.contact_sheet import write_contact_sheet
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
 from training.data.shards import ShardedClips, write_shards
-from training.data.sources import ClipSource, Joined, open_clips
+from training.data.sources import ClipSource, Joined, open_source
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
+from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.progress import Progress
-from worldfm_ros.sources.bag import Topics
 
 SHEET = "contact_sheet.png"
 SHEET_ROWS = 12
@@ -37,7 +37,7 @@ def build(
     seed: int = 0,
     clips_per_scene: int = 8,
     clips_per_shard: int = 32,
-    topics: tyro.conf.OmitArgPrefixes[Topics] = Topics(),
+    topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
     json: AsJson = False,
 ) -> None:
     """Write the clips of sources to shards, and a contact sheet of training pairs to look at.
@@ -56,10 +56,10 @@ def build(
     """
     if out == Path():
         raise ValueError("--out is a folder for the shards alone, got the current one or nothing")
-    clips: list[ClipSource] = [open_clips(source, stride, topics) for source in sources]
+    clips: list[ClipSource] = [open_source(source, stride, topics) for source in sources]
     origin = {"sources": [str(source) for source in sources], "files": [source.fingerprint[:16] for source in clips],
               "stride": stride}
-    if topics != Topics():
+    if topics != TopicOptions():
         origin["topics"] = asdict(topics)
     frames_skipped = sum((source.skipped for source in clips), Counter())
     if synthetic:

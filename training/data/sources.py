@@ -9,6 +9,7 @@ from typing import Protocol
 
 from worldfm_ros.clips import LENGTH, Clip
 from worldfm_ros.sources.bag import Topics
+from worldfm_ros.sources.colmap import ColmapFrames
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_frames
 
@@ -77,6 +78,11 @@ class Joined(Sequence[Clip]):
         return source[k]
 
 
-def open_clips(path: str | Path, stride: int = 1, topics: Topics | None = None) -> FrameClips:
+def open_source(path: str | Path, stride: int = 1, topics: Topics | None = None) -> FrameClips:
     """The clips of whatever is at a path. Raises ValueError as open_frames and FrameClips do."""
     return FrameClips(open_frames(path, topics), stride)
+
+
+def colmap_clips(model: str | Path, images: str | Path, depth: str | Path, stride: int = 1) -> FrameClips:
+    """The clips of a COLMAP model whose pictures and depth maps lie elsewhere than in a project. Raises likewise."""
+    return FrameClips(ColmapFrames(model, images, depth), stride)

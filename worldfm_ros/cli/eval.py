@@ -17,6 +17,7 @@ from rich.table import Table
 import tyro
 
 from worldfm_ros.bench.render import write_json
+from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.geometry import check_image_size
@@ -92,7 +93,7 @@ def evaluate(
     json: Path,
     protocol: tyro.conf.OmitArgPrefixes[Protocol],
     degradation: tyro.conf.OmitArgPrefixes[Degradation],
-    topics: tyro.conf.OmitArgPrefixes[Topics] = Topics(),
+    topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
     montage: Path | None = None,
     preset: str = "exact",
     noise: str | None = None,

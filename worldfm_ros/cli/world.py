@@ -7,8 +7,9 @@ from pathlib import Path
 import tyro
 
 from worldfm_ros.cli.facts import AsJson, print_facts
+from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.progress import Progress
-from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.sources.bag import BagFrames
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_colmap
 from worldfm_ros.sources.rgbd_folder import RgbdFolder
@@ -33,7 +34,7 @@ def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings())
     _fuse(RgbdFolder(source), settings, out)
 
 
-def build_bag(source: Source, out: Path, topics: tyro.conf.OmitArgPrefixes[Topics] = Topics(),
+def build_bag(source: Source, out: Path, topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
               settings: Settings = FusionSettings()) -> None:
     """Build a world from a bag with colour, registered depth, camera_info and TF (ROS 1 or 2, any storage).
 

@@ -28,13 +28,12 @@ SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that bel
 class Topics:
     """The topics that a bag's frames are made of; what is None is found by its name and type.
 
-    color_topic: of the pictures. depth_topic: of their depth, registered to the same camera.
-    camera_info_topic: of that camera.
+    depth is registered to the colour's camera, which camera_info tells of.
     """
 
-    color_topic: str | None = None
-    depth_topic: str | None = None
-    camera_info_topic: str | None = None
+    color: str | None = None
+    depth: str | None = None
+    camera_info: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class BagFrames(PosedFrames):
         with open_bag(self.path) as reader:
             self.topics = find_topics({c.topic: c.msgtype for c in reader.connections}, topics or Topics(), self.path)
             tree, info, colors, depths = self._scan(reader)
-        for topic, messages in ((self.topics.color_topic, colors), (self.topics.depth_topic, depths),
-                                (self.topics.camera_info_topic, info)):
+        for topic, messages in ((self.topics.color, colors), (self.topics.depth, depths),
+                                (self.topics.camera_info, info)):
             if not messages:
                 raise ValueError(f"{path}: {topic} has no message; frames are made of colour, depth and camera_info")
         if info.distortion_model not in DISTORTION_COEFFICIENTS and np.any(info.d):
@@ -76,8 +75,8 @@ class BagFrames(PosedFrames):
     def __getitem__(self, position: int) -> RgbdFrame:
         color, depth, pose = self._frames[position]
         with open_bag(self.path) as reader:  # anew: a file that is open cannot be shared by the workers of a loader
-            rgb = decode_color(self._message(reader, self.topics.color_topic, color))
-            z = decode_depth(self._message(reader, self.topics.depth_topic, depth))
+            rgb = decode_color(self._message(reader, self.topics.color, color))
+            z = decode_depth(self._message(reader, self.topics.depth, depth))
         check_sizes(rgb, z, self.intrinsics, f"{self.path} at {color.stamp} ns")
         return rectified(RgbdFrame(position, rgb, z, self.intrinsics, pose), self.distortion)
 
@@ -91,7 +90,7 @@ class BagFrames(PosedFrames):
     def _scan(self, reader: AnyReader) -> tuple[TfTree, Any, list[_Seen], list[_Seen]]:
         """All transforms, the first camera info, and what pictures there are."""
         tree, info = TfTree(), None
-        color, depth, camera_info = self.topics.color_topic, self.topics.depth_topic, self.topics.camera_info_topic
+        color, depth, camera_info = self.topics.color, self.topics.depth, self.topics.camera_info
         pictures: dict[str, list[_Seen]] = {color: [], depth: []}
         wanted = [c for c in reader.connections if c.topic in (*pictures, camera_info) or _is_tf(c.topic)]
         for connection, recorded, raw in reader.messages(connections=wanted):
@@ -117,8 +116,8 @@ class BagFrames(PosedFrames):
                 self.skipped["no depth at the picture's time"] += 1
                 continue
             if depth.frame_id != color.frame_id:
-                raise ValueError(f"{self.path}: {self.topics.depth_topic} is in frame {depth.frame_id}, "
-                                 f"{self.topics.color_topic} in {color.frame_id}; depth must be registered to the "
+                raise ValueError(f"{self.path}: {self.topics.depth} is in frame {depth.frame_id}, "
+                                 f"{self.topics.color} in {color.frame_id}; depth must be registered to the "
                                  "colour's camera")
             try:
                 this_root, pose = tree.from_root(color.frame_id, color.stamp)
@@ -144,11 +143,11 @@ def find_topics(types: dict[str, str], asked: Topics, path: Path) -> Topics:
     """The topics to use, of those in a bag by name and type. Raises ValueError listing them when it is not clear."""
     pictures = [topic for topic, kind in types.items() if kind in IMAGES]
     infos = [topic for topic, kind in types.items() if kind == "sensor_msgs/msg/CameraInfo"]
-    color = asked.color_topic or _only("color", [t for t in pictures if "depth" not in t.lower()], path)
-    depth = asked.depth_topic or _only("depth", [t for t in pictures if "depth" in t.lower()], path)
+    color = asked.color or _only("color", [t for t in pictures if "depth" not in t.lower()], path)
+    depth = asked.depth or _only("depth", [t for t in pictures if "depth" in t.lower()], path)
     beside = [t for t in infos if color.startswith(t.rsplit("/", 1)[0] + "/")]
-    found = Topics(color, depth, asked.camera_info_topic or _only("camera_info", beside or infos, path))
-    missing = {found.color_topic, found.depth_topic, found.camera_info_topic} - set(types)
+    found = Topics(color, depth, asked.camera_info or _only("camera_info", beside or infos, path))
+    missing = {found.color, found.depth, found.camera_info} - set(types)
     if missing:
         raise ValueError(f"{path} has no topic {', '.join(sorted(missing))}; it has {', '.join(sorted(types))}")
     return found
