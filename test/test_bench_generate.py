@@ -12,7 +12,7 @@ import torch
 
 from worldfm_ros.bench import models, timing
 from worldfm_ros.bench.arms import NaiveModePainter, NaivePainter, make_arms, make_tricks, weights_bytes
-from worldfm_ros.bench.generate import bench_generate, trick_figures
+from worldfm_ros.bench.generate import trick_figures
 from worldfm_ros.bench.models import SIZES, ModelSize, Request, random_model
 from worldfm_ros.bench.timing import (
     IDENTICAL,
@@ -23,6 +23,7 @@ from worldfm_ros.bench.timing import (
     flop_counter,
     psnr,
 )
+from worldfm_ros.cli.bench import bench_generate
 from worldfm_ros.frame_model.checkpoint import save_model_folder
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.presets import FAST, fast_dtype, prepare

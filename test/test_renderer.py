@@ -330,7 +330,7 @@ def test_golden_parity(draw):
 
 def test_bench_writes_its_contract(tmp_path):
     pytest.importorskip("open3d")
-    from worldfm_ros.bench.render import bench_render
+    from worldfm_ros.cli.bench import bench_render
     file = tmp_path / "render.json"
     bench_render(json=file, repeats=1, points=20_000)
     cases = json.loads(file.read_text())["cases"]

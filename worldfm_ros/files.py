@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -19,3 +20,8 @@ def write_whole(file: Path, content: bytes) -> None:
         raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, figures: dict) -> None:
+    """Write the figures; a crash leaves the old file or the new one."""
+    write_whole(path, (json.dumps(figures, indent=2) + "\n").encode())

@@ -1,22 +1,13 @@
-"""`worldfm bench`: how fast the parts run on this machine, each beside a peer in the same process."""
+"""What `worldfm bench render` measures: our renderer and Open3D's, in turns, on the same points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
-import json as json_format
-import os
-from pathlib import Path
-import platform
 import time
 
 import numpy as np
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
-from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.renderer import THREADS, AnchorView, render
@@ -35,40 +26,6 @@ class RenderCase:
     anchors: AnchorMap
     T_world_camera: Pose
     intrinsics: Intrinsics
-
-
-def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1_000_000) -> None:
-    """Time the anchor renderer beside Open3D's project_to_rgbd_image (CPU): same points, same camera.
-
-    Ours draws splats into depth, colours, labels and coverage, from a map that sorted the points once when they were
-    inserted; Open3D draws one pixel a point into depth and colours, and gets the points twice: in the order in which
-    they came ("Open3D", what "speedup" compares with) and in the order of our map ("sorted"). The three take turns, and
-    the times are medians in milliseconds. "agree" is the share of covered pixels with the same depth when ours draws
-    one pixel a point too.
-
-    Args:
-        json: write the figures to this file.
-        repeats: timed runs of each.
-        points: points of the scenes (one scene has four times as many).
-    """
-    cases = []
-    title = f"anchor renderer, {THREADS} threads; medians of {repeats} runs"
-    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-    for column in ("case", "points", "visible", "size", "ms", "Open3D", "sorted", "speedup", "agree"):
-        table.add_column(column, justify="left" if column == "case" else "right", no_wrap=True)
-    console = Console()
-    with console.status("drawing") as status:
-        for case in render_cases(points):
-            status.update(case.name)
-            row = measure(case, repeats)
-            cases.append(row)
-            table.add_row(row["name"], *(f"{row[key] / 1e3:,.4g}k" for key in ("points", "visible")),
-                          f"{row['width']}x{row['height']}",
-                          *(f"{row[key]:.1f}" for key in ("ms", "open3d_ms", "open3d_sorted_ms", "speedup")),
-                          f"{row['agree']:.1%}")
-    console.print(table)
-    if json is not None:
-        write_json(json, {"cases": cases, "environment": environment()})
 
 
 def render_cases(points: int) -> Iterator[RenderCase]:
@@ -112,7 +69,7 @@ def room_scene(points: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return cloud, color, AnchorMap.from_points(cloud, color, radius=CLOSING * spacing)
 
 
-def measure(case: RenderCase, repeats: int) -> dict:
+def measure_case(case: RenderCase, repeats: int) -> dict:
     """Time the renderers in turns, after one run of each that is not timed."""
     tiles = case.anchors.tiles
     theirs = open3d_renderer(case, case.points, case.colors)
@@ -173,20 +130,3 @@ def count_visible(case: RenderCase) -> int:
     size = [case.intrinsics.width, case.intrinsics.height]
     pixels = case.intrinsics.project(camera)
     return int(np.all((pixels >= -0.5) & (pixels < np.subtract(size, 0.5)), axis=1).sum())
-
-
-def environment() -> dict:
-    """What the figures depend on."""
-    return {"cpu": cpu_name(), "cores": os.cpu_count(), "load": os.getloadavg()[0],
-            "python": platform.python_version(), "platform": platform.platform(),
-            **{name: version(name) for name in ("numpy", "numba", "open3d")}}
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def write_json(path: Path, figures: dict) -> None:
-    """Write the figures; a crash leaves the old file or the new one."""
-    write_whole(path, (json_format.dumps(figures, indent=2) + "\n").encode())

@@ -26,6 +26,7 @@ from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
 from worldfm_ros.world.storage import World
 
+Progress = Callable[[Sequence, str], Iterable]  # goes through the items while it tells somebody how far it is
 IDENTICAL = 120.0  # dB, stands for pictures without any difference
 KEYFRAME_EVERY = 8  # frames of the path
 
@@ -167,8 +168,12 @@ class Contender:
         }
 
 
+def in_silence(items: Sequence, what: str) -> Iterable:
+    return items
+
+
 def take_turns(contenders: Sequence[Contender], poses: Sequence[Pose], intrinsics: Intrinsics,
-               progress: Callable[[Sequence, str], Iterable] = lambda items, what: items) -> None:
+               progress: Progress = in_silence) -> None:
     """Each frame by every contender, in an order that alternates, so that all meet the same machine."""
     for contender in progress(contenders, "warming up"):
         contender.warm_up(poses[0], intrinsics)
@@ -201,7 +206,9 @@ def device_name(device: torch.device) -> str:
 
 
 def torch_environment() -> dict:
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "diffusers": version("diffusers")}
+    """What torch adds to the environment; it may use less than the processor's instruction set."""
+    return {"torch": torch.__version__, "torch_isa": torch.backends.cpu.get_cpu_capability(),
+            "diffusers": version("diffusers")}
 
 
 def flop_counter() -> FlopCounterMode:

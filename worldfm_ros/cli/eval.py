@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 import tyro
 
-from worldfm_ros.bench.render import write_json
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.evaluation.degradation import Degradation
+from worldfm_ros.files import write_json
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.bag import Topics

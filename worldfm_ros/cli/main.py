@@ -28,8 +28,8 @@ COMMANDS = {
     "render": "render:render",
     "eval": "eval:evaluate",
     "bag recover": "bag:recover_bag",
-    "bench render": ".bench.render:bench_render",
-    "bench generate": ".bench.generate:bench_generate",
+    "bench render": "bench:bench_render",
+    "bench generate": "bench:bench_generate",
 }
 
 
@@ -46,7 +46,7 @@ def main() -> int:
 
 def _load(name: str) -> Callable[..., int | None]:
     module, function = COMMANDS[name].split(":")
-    return getattr(import_module(f".{module}", "worldfm_ros.cli"), function)
+    return getattr(import_module(f"worldfm_ros.cli.{module}"), function)
 
 
 def _print_version() -> None:
