@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 import json
 from pathlib import Path
+import subprocess
+import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from worldfm_ros.bench.environment import in_words
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world import _splat
 from worldfm_ros.world.anchors import BLOCK, NEAR, AnchorMap, Anchors, frustum
-from worldfm_ros.world.renderer import CHUNK, AnchorView, render, render_reference
+from worldfm_ros.world.renderer import CHUNK, THREADS, AnchorView, render, render_reference
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden/open/renderer.safetensors"
 CAMERA = Intrinsics(64, 48, 60.0, 55.0, 30.2, 25.7)
@@ -330,10 +333,14 @@ def test_golden_parity(draw):
 
 def test_bench_writes_its_contract(tmp_path):
     pytest.importorskip("open3d")
-    from worldfm_ros.cli.bench import bench_render
     file = tmp_path / "render.json"
-    bench_render(json=file, repeats=1, points=20_000)
-    cases = json.loads(file.read_text())["cases"]
+    code = "import sys; from worldfm_ros.cli.main import main; assert main() == 0; assert 'torch' not in sys.modules"
+    told = subprocess.run([sys.executable, "-c", code, "bench", "render", "--json", str(file), "--repeats", "1",
+                           "--points", "20000"], check=True, capture_output=True, text=True).stdout
+    report = json.loads(file.read_text())
+    cases, machine = report["cases"], report["environment"]
+    assert " ".join(in_words(machine).split()) in " ".join(told.split())
+    assert machine["threads"] == THREADS and machine["cpu"] and machine["isa"]
     for case in cases:
         assert case.keys() == {"name", "points", "visible", "width", "height", "ms", "open3d_ms", "open3d_sorted_ms",
                                "speedup", "agree", "threads"}
