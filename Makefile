@@ -11,8 +11,8 @@ setup: ## create or update .venv: ROS 2, tf2_msgs, PyTorch, this package
 sim: setup ## run the simulation, e.g. make sim ARGS="duration:=20 record:=true bag:=b1"
 	@.venv/bin/worldfm sim $(ARGS)
 
-test: setup ## run the test-suite, e.g. make test PYTEST_ARGS="-k geometry -x"
-	.venv/bin/python -m pytest -q $(PYTEST_ARGS)
+test: setup ## run the test-suite in two processes, e.g. make test PYTEST_ARGS="-k geometry -x", or -n0 in one
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: setup ## check the style
 	.venv/bin/ruff check .

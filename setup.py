@@ -58,7 +58,9 @@ setup(
     extras_require={
         "perceptual": ["torch-fidelity", "torchmetrics>=1.9", "torchvision"],
         "training": ["accelerate", "tensorboard", "webdataset"],
-        "test": ["hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "rosbag-doctor"],
+        "test": [
+            *("hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "pytest-xdist", "rosbag-doctor"),
+        ],
         "dev": ["catkin_pkg", "colcon-common-extensions", "ruff", "wheel"],
     },
     entry_points={

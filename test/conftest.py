@@ -1,8 +1,11 @@
-"""Every test session gets a ROS domain of its own, so that nothing else on the machine or network takes part."""
+"""Every test process gets a ROS domain of its own, so that nothing else on the machine or network takes part."""
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
+import socket
 import threading
 import time
 
@@ -11,10 +14,36 @@ import pytest
 
 settings.register_profile("worldfm", deadline=None)  # no test asserts a time
 settings.load_profile("worldfm")
+DOMAINS, HERE = 100, Path(__file__).parent
 
-# 1 to 100: their ports lie below those that the operating system gives to others. Child processes inherit it.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+
+
+def claim_domain() -> tuple[int, socket.socket]:
+    """A ROS domain that no other test process has, and what says so to the others as long as this process lives.
+
+    1 to 100: the ports of these lie below those that the operating system gives to others. A name in Linux's abstract
+    socket space belongs to one process, vanishes with it, and is seen as far as the domain's ports are.
+    """
+    for i in range(DOMAINS):
+        domain = 1 + (os.getpid() + i) % DOMAINS
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0worldfm_ros test domain {domain}")
+            return domain, claim
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise RuntimeError(f"all {DOMAINS} ROS domains are in use by other test processes")
+
+
+DOMAIN, _CLAIM = claim_domain()
+os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)  # child processes inherit it
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other leave the cores to others
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, so each has one thread
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 class RosSession:

@@ -18,7 +18,7 @@ EXECUTABLES = {"worldfm", "frame_camera", "demo_robot", "bag_recorder", "viewer"
 ROSDEP_KEY_OF = {"opencv-python-headless": "opencv", "pyyaml": "yaml", "scikit-image": "skimage", "pillow": "pil"}
 WITHOUT_ROSDEP_KEY = {
     *("diffusers", "open3d", "rosbags", "safetensors", "setuptools", "torch", "tyro"),
-    *("mcap", "mcap-ros2-support", "rosbag-doctor"),
+    *("mcap", "mcap-ros2-support", "pytest-xdist", "rosbag-doctor"),
 }
 
 
