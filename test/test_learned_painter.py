@@ -1,4 +1,4 @@
-"""The learned frame model as the generator uses it: any size, the same bytes every time, references encoded once."""
+"""The learned frame model as the generator uses it: any size, the bytes that are promised, references encoded once."""
 
 import hashlib
 from pathlib import Path

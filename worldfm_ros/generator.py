@@ -42,7 +42,7 @@ class FrameModel(Protocol):
 
 
 class FrameGenerator:
-    """A world seen through a frame model. Frames are independent: same pose, camera and world, same bytes."""
+    """A world seen through a frame model. Frames are independent (docs/frame_model.md, The same bytes)."""
 
     def __init__(self, world: World, model: FrameModel) -> None:
         self.world = world

@@ -44,7 +44,8 @@ class Photograph:
 
 
 class LearnedPainter:
-    """A FrameModel that runs a model folder. The same pose, camera, map and seed give the same bytes.
+    """A FrameModel that runs a model folder. A frame depends on its arguments alone; docs/frame_model.md, "The same
+    bytes", says what that promises.
 
     Whatever size is asked for, the model runs at the one of its own sizes whose aspect is nearest: drawing and K are
     stretched to it, the reference is cropped to the asked aspect and stretched likewise, and the picture is resampled.
