@@ -182,7 +182,7 @@ def put(index, value):
     ({"K": put((0, 0, 0, 1), 2.0)}, "K is .fx 0 cx"),
     ({"K": lambda K: K[:, :2]}, "cameras are w2c"),
     ({"image_hw": lambda hw: (0, 64)}, "image_hw is a positive"),
-], ids=str)
+])
 def test_bad_cameras_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Cameras(**broken(**changes))
