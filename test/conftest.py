@@ -17,7 +17,6 @@ settings.load_profile("worldfm")
 DOMAINS, HERE = 100, Path(__file__).parent
 
 
-
 def claim_domain() -> tuple[int, socket.socket]:
     """A ROS domain that no other test process has, and what says so to the others as long as this process lives.
 
@@ -40,7 +39,6 @@ def claim_domain() -> tuple[int, socket.socket]:
 DOMAIN, _CLAIM = claim_domain()
 os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)  # child processes inherit it
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other leave the cores to others
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, so each has one thread
     os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
