@@ -14,8 +14,9 @@ import pytest
 pytest.importorskip("rclpy")
 
 SCRIPT = '''
-import atexit, sys, time
+import atexit, ctypes, sys, time
 from rclpy.node import Node
+from worldfm_ros.nodes import runner
 from worldfm_ros.nodes.runner import leave, run
 
 class Example(Node):
@@ -41,12 +42,19 @@ class Example(Node):
             print("ready", flush=True)
             self.ready = True
 
+    def destroy_node(self):
+        if sys.argv[1] == "hangs in the middleware":
+            ctypes.PyDLL(None).pause()  # in C, and Python's lock is held
+        super().destroy_node()
+
     def close(self):
         print("closing", flush=True)
         if sys.argv[1] == "slow to close":
             time.sleep(1)
         print("closed", flush=True)
 
+if sys.argv[1] == "hangs in the middleware":
+    runner.TEAR_DOWN = 1
 code = run(Example, sys.argv)
 if sys.argv[1] == "leaves":
     atexit.register(print, "the long way out")
@@ -82,6 +90,14 @@ def test_a_second_signal_does_not_break_the_clean_up():
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "closed\n", "")
+
+
+def test_a_middleware_that_hangs_does_not_keep_the_process():
+    process = start("hangs in the middleware")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (-signal.SIGALRM, "closing\nclosed\n")
 
 
 def test_a_node_that_cannot_start_says_why_in_one_line():

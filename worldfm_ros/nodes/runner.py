@@ -18,6 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WAKE_UP = 0.1  # seconds; a waiting executor cannot see a signal earlier
 BAD_START = 2  # exit code
+TEAR_DOWN = 30  # seconds for the middleware to end; longer than a launcher waits before it kills
 REFUSALS = (  # of parameters, arguments and environment variables, by the nodes and by rclpy
     ValueError, OSError, ParameterException, NameValidationException,
     rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError,
@@ -68,6 +69,7 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
     else:
         status = _spin(node, signals)
     rclpy.try_shutdown()
+    signal.alarm(0)
     return status
 
 
@@ -97,6 +99,9 @@ def _spin(node, signals: _StopSignals) -> int:
     finally:
         if hasattr(node, "close"):
             node.close()
+        # Fast DDS 2.14 may wait for itself for ever in here when other nodes end at the same time, with Python's lock
+        # in its hands: without a launcher, which kills what hangs, SIGALRM ends the process. What matters is closed.
+        signal.alarm(TEAR_DOWN)
         executor.shutdown()
         node.destroy_node()
     return getattr(node, "exit_code", None) or 0
