@@ -31,12 +31,12 @@ def test_frames_1_6_10_and_14_are_the_group_and_the_closest_is_the_reference():
     clip = Clip("c", tuple(frame(k) for k in range(16)))
     assert [k + 1 for k in REFERENCE_GROUP] == [1, 6, 10, 14] and len(TARGETS) == 12
     assert [clip.closest(k) for k in range(16)] == [0, 0, 0, 5, 5, 5, 5, 5, 9, 9, 9, 9, 13, 13, 13, 13]
-    assert [frame.index for frame in clip.group] == list(REFERENCE_GROUP)
+    assert len(clip.anchors()) == len(REFERENCE_GROUP) * 8 * 6 and set(clip.anchors().colors[:, 0]) == {0, 5, 9, 13}
 
 
 def test_the_cloud_is_the_groups_depth_alone():
     clip = Clip("c", tuple(frame(k, depth=0.0 if k == 9 else 2.0) for k in range(16)))
-    tiles = AnchorMap.from_frames(clip.group).tiles
+    tiles = AnchorMap.from_cloud(clip.anchors()).tiles
     colors = np.concatenate([tile.colors for tile in tiles])
     assert sorted(np.unique(colors)) == [0, 5, 13] and len(colors) == 3 * 48
     points = np.concatenate([tile.world_points for tile in tiles])

@@ -68,7 +68,7 @@ def test_without_corruption_a_pair_is_the_evaluation_protocol(target, size):
     np.testing.assert_array_equal(pair.reference, reference.rgb)
     assert pair.target_intrinsics == photo.intrinsics and pair.reference_intrinsics == reference.intrinsics
     pose = CLIP.frames[target].T_world_camera
-    drawing = render(AnchorMap.from_frames(CLIP.group).visible(pose, photo.intrinsics), pose, photo.intrinsics)
+    drawing = render(AnchorMap.from_cloud(CLIP.anchors()).visible(pose, photo.intrinsics), pose, photo.intrinsics)
     np.testing.assert_array_equal(pair.drawing, drawing.rgb)
     np.testing.assert_array_equal(pair.coverage, drawing.coverage)
     keyframe = Keyframe.of(CLIP.frames[CLIP.closest(target)])
@@ -191,11 +191,10 @@ def test_flying_pixels_lie_between_the_two_surfaces_of_an_edge():
 @pytest.mark.parametrize("stride", [2, 3])
 def test_a_thinned_frame_sees_some_of_the_same_points(stride):
     frame = CLIP.frames[0]
-    points, colors = unprojected([thinned(frame, stride, np.random.default_rng(1))])
-    every, every_color = unprojected([frame])
-    distance = np.abs(points[:, None] - every).sum(-1)
-    assert len(points) == pytest.approx(len(every) / stride**2, rel=0.1) and distance.min(1).max() < 1e-6
-    np.testing.assert_array_equal(colors, every_color[distance.argmin(1)])
+    some, every = unprojected([thinned(frame, stride, np.random.default_rng(1))]), unprojected([frame])
+    distance = np.abs(some.points[:, None] - every.points).sum(-1)
+    assert len(some) == pytest.approx(len(every) / stride**2, rel=0.1) and distance.min(1).max() < 1e-6
+    np.testing.assert_array_equal(some.colors, every.colors[distance.argmin(1)])
 
 
 def test_density_keeps_the_share_that_was_asked_for():

@@ -35,6 +35,17 @@ class RgbdFrame:
 
 
 @dataclass(frozen=True, eq=False)
+class Cloud:
+    """World points (N, 3) in metres and their RGB (N, 3) uint8."""
+
+    points: np.ndarray
+    colors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, eq=False)
 class Clip:
     """16 posed RGB-D frames of one scene, in order of time. Raises ValueError for another number of frames."""
 
@@ -49,20 +60,19 @@ class Clip:
         """The position in the reference group that is temporally closest to a target; of two, the earlier."""
         return min(REFERENCE_GROUP, key=lambda k: abs(k - target))
 
-    @property
-    def group(self) -> list[RgbdFrame]:
-        """The frames of the reference group, whose depth makes the clip's point cloud."""
-        return [self.frames[k] for k in REFERENCE_GROUP]
+    def anchors(self) -> Cloud:
+        """What becomes the clip's anchors: every pixel of the reference group that has depth."""
+        return unprojected([self.frames[k] for k in REFERENCE_GROUP])
 
 
-def unprojected(frames: Sequence[RgbdFrame]) -> tuple[np.ndarray, np.ndarray]:
-    """World points (N, 3) in metres and RGB (N, 3) uint8 of all pixels with depth, frame after frame."""
+def unprojected(frames: Sequence[RgbdFrame]) -> Cloud:
+    """All pixels with depth, frame after frame."""
     points, colors = [np.empty((0, 3))], [np.empty((0, 3), np.uint8)]
     for frame in frames:
         measured = frame.depth > 0
         points.append(frame.T_world_camera.apply(frame.intrinsics.unproject(frame.depth)[measured]))
         colors.append(frame.rgb[measured])
-    return np.concatenate(points), np.concatenate(colors)
+    return Cloud(np.concatenate(points), np.concatenate(colors))
 
 
 def cut(frames: Sequence[RgbdFrame], name: str) -> Iterator[Clip]:

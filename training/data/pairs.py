@@ -34,7 +34,7 @@ def make_pair(clip: Clip, target: int, size: tuple[int, int], corruption: Corrup
     photo, intrinsics = picture(view.rgb, view.intrinsics, size)
     if corruption == Corruption.none():
         reference = Keyframe.of(clip.frames[clip.closest(target)])
-        tiles = AnchorMap.from_frames(clip.group).visible(view.T_world_camera, intrinsics)
+        tiles = AnchorMap.from_cloud(clip.anchors()).visible(view.T_world_camera, intrinsics)
         drawing = render(tiles, view.T_world_camera, intrinsics, 1)
     else:
         reference, drawing = remember(clip, target, intrinsics, corruption, rng)

@@ -116,7 +116,7 @@ class ClipViews:
 
     def _views(self, clip: Clip) -> Iterator[HeldOutView]:
         observed = Clip(clip.name, tuple(self.degradation.frame(frame) for frame in clip.frames))
-        anchors = self.degradation.anchors(AnchorMap.from_frames(observed.group))
+        anchors = self.degradation.anchors(AnchorMap.from_cloud(observed.anchors()))
         for position in TARGETS:
             photograph, scene = self.photographs.photograph(clip.frames[position])
             reference = Keyframe.of(observed.frames[clip.closest(position)])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 import math
 
 import numpy as np
 
-from worldfm_ros.clips import RgbdFrame, unprojected
+from worldfm_ros.clips import Cloud
 from worldfm_ros.geometry import Intrinsics, Pose
 
 TILE = 4.0  # metres; the map is cut into cubes of this side, which are culled and stored one by one
@@ -92,9 +91,9 @@ class AnchorMap:
         return anchors
 
     @classmethod
-    def from_frames(cls, frames: Sequence[RgbdFrame]) -> AnchorMap:
-        """The point cloud of posed frames: every pixel that has depth, splats of one pixel."""
-        return cls.from_points(*unprojected(frames))
+    def from_cloud(cls, cloud: Cloud) -> AnchorMap:
+        """A cloud's points as splats of one pixel."""
+        return cls.from_points(cloud.points, cloud.colors)
 
     def __len__(self) -> int:
         return sum(len(tile) for tile in self._tiles.values())
