@@ -18,7 +18,6 @@ from rosbags.typesys import Stores, get_typestore
 from scenes import CAMERA, see_room, write_rgbd_folder
 from scipy.spatial.transform import Rotation, Slerp
 
-from training.data.sources import FrameClips, Joined, colmap_clips, open_source
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.bag import BagFrames, Topics
@@ -27,6 +26,7 @@ from worldfm_ros.sources.colmap import ColmapFrames, read_depth_map, read_model
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_frames
 from worldfm_ros.sources.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.sources import FrameClips, Joined, colmap_clips, open_source
 from worldfm_ros.sources.tf_tree import STATIC, TfTree
 from worldfm_ros.sources.transforms import TransformsFrames
 

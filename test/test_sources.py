@@ -12,10 +12,10 @@ from scenes import CAMERA, write_rgbd_folder
 from scipy.spatial import KDTree
 from test_clip_sources import FRAMES, assert_frames, bag_messages, transforms, write_bag, write_colmap_text
 
-from training.data.sources import open_source
 from worldfm_ros.cli.main import main
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_frames
+from worldfm_ros.sources.sources import open_source
 from worldfm_ros.world.storage import read_world
 
 VOXEL = 0.05

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from training.builders import Inputs
     from training.data.loader import PairSettings
-    from training.data.sources import KnownClips
     from training.run.loop import RunSettings
     from training.stages.stage import Stage
+    from worldfm_ros.sources.sources import KnownClips
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ from training.builders import model_folder
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import INDEX
 from training.data.shards import ShardedClips
-from training.data.sources import ClipSource, FrameClips
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
@@ -37,6 +36,7 @@ from worldfm_ros.frame_model.imaging import to_uint8
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.open import open_frames
+from worldfm_ros.sources.sources import ClipSource, FrameClips
 
 TARGET_STEP = 5  # from a picture's position in its clip to the next one's; prime to their number, so all come equally
 SHOWN = {"psnr": 2, "ssim": 3, "psnr_guided": 2, "ssim_guided": 3, "milliseconds": 1}  # figures: digits in the table

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from training.ablations.bench import Arm, Bench, BenchSettings, StageMaker, result
 from training.ablations.report import write_report
-from training.data.sources import ClipSource
 from training.stages.distill import DmdSettings, DmdStage
 from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
 from training.stages.midtrain import JOINT, NO_DRAWINGS, PROGRESSIVE, Injection, MidtrainSettings, MidtrainStage
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.transformer import FrameTransformer
+from worldfm_ros.sources.sources import ClipSource
 
 BASELINE = "prope"
 STUDENT_RATES = {"student": 1e-4, "fake_score": 3e-4, "discriminator": 3e-4}

@@ -23,7 +23,6 @@ from torch import Tensor
 from training.batch import Batch
 from training.data.loader import PairSettings, loader
 from training.data.pairs import Corruption
-from training.data.sources import ClipSource
 from training.run.loop import RunSettings, train
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.stages.latent_views import Given, encode_views, sample_latents
@@ -37,6 +36,7 @@ from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import LoadedModel, load_autoencoder, load_model_folder
 from worldfm_ros.frame_model.imaging import to_uint8
 from worldfm_ros.frame_model.presets import find_device
+from worldfm_ros.sources.sources import ClipSource
 
 FEWEST_PIXELS = 16  # of a picture's disoccluded part, for a figure of it
 DRAWS = 3  # samples of a picture, for the diversity of its disoccluded part

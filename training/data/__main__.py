@@ -15,12 +15,12 @@ from training.data.contact_sheet import write_contact_sheet
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
 from training.data.shards import ShardedClips, write_shards
-from training.data.sources import ClipSource, Joined, open_source
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.progress import Progress
+from worldfm_ros.sources.sources import ClipSource, Joined, open_source
 
 SHEET = "contact_sheet.png"
 SHEET_ROWS = 12

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.batch import Batch
 from training.data.pairs import Corruption, make_pair
-from training.data.sources import ClipSource
 from worldfm_ros.clips import TARGETS
+from worldfm_ros.sources.sources import ClipSource
 
 CLIPS_KEPT = 4  # decoded, in each worker
 PERMUTATION, SLOT, STEP = range(3)  # what a stream of random numbers is for

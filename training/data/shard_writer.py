@@ -10,10 +10,10 @@ from pathlib import Path
 import tarfile
 
 from training.data.shard_index import INDEX, UNFINISHED, Index, Shard, is_whole
-from training.data.sources import ClipSource
 from training.data.stored_clip import encode
 from worldfm_ros.files import write_whole
 from worldfm_ros.sources.checks import problem
+from worldfm_ros.sources.sources import ClipSource
 
 SHARD = "shard-"
 

@@ -1,4 +1,4 @@
-"""Clips of posed RGB-D frames by number: any source, cut into clips of 16."""
+"""Sources of clips: posed RGB-D frames of any kind, cut into clips of 16 that have a number."""
 
 from __future__ import annotations
 
