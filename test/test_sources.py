@@ -70,6 +70,7 @@ def test_a_world_is_built_of_it(recordings, form, tmp_path, monkeypatch, capsys)
     a, b = (np.concatenate([tile.world_points for tile in w.anchors.tiles]) for w in (expected, world))
     assert len(b) == pytest.approx(len(a), rel=0.01)
     assert np.quantile(KDTree(a).query(b)[0], 0.99) < VOXEL / 10
+    assert world.metric == (form != "colmap")  # a reconstruction of pictures has a scale of its own
     assert len(world.keyframes) == len(expected.keyframes) and f"{len(b)} anchors" in capsys.readouterr().out
 
 
@@ -91,7 +92,10 @@ def test_clips_are_cut_of_it(recordings, form):
     assert clips.fingerprint == open_frames(recordings[form]).fingerprint
 
 
-def test_what_the_bag_lacks_is_said_when_a_world_is_built_of_it(tmp_path, monkeypatch, capsys):
+def test_what_the_bag_lacks_is_said(tmp_path, monkeypatch, capsys):
     write_bag(tmp_path / "bag", bag_messages(poses_of=range(3, 15)))
     worldfm(monkeypatch, "world", "build", "bag", tmp_path / "bag", "--out", tmp_path / "world", "--voxel", VOXEL)
     assert "left out: 5 frames, no transform of base at the picture's time" in capsys.readouterr().out
+    worldfm(monkeypatch, "eval", tmp_path / "bag", "--hold-out", 4, "--voxel", VOXEL, "--model", "anchors",
+            "--width", 48, "--height", 36, "--json", tmp_path / "figures.json")
+    assert "left out: 5 frames" in capsys.readouterr().err

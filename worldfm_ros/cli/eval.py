@@ -71,7 +71,10 @@ class Protocol:
         """The views in `source`. Raises ValueError or FileNotFoundError for a source that does not have them."""
         from worldfm_ros.evaluation.held_out import ClipViews, Photographs, WorldViews, hold_out, targets
 
-        photographs = Photographs(open_frames(self.views or source, topics), self.width, self.height)
+        frames = open_frames(self.views or source, topics)
+        for reason, count in frames.skipped.items():
+            print(f"left out: {count} frames, {reason}", file=sys.stderr)
+        photographs = Photographs(frames, self.width, self.height)
         if self.clips is not None:
             return ClipViews(photographs, degradation, self.count)
         if self.hold_out is not None:

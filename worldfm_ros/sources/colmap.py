@@ -48,6 +48,8 @@ class ColmapFrames(PosedFrames):
     NAME.photometric.bin. Raises ValueError or FileNotFoundError naming what is wrong.
     """
 
+    metric = False
+
     def __init__(self, model: str | Path, images: str | Path, depth: str | Path | None) -> None:
         if depth is None or not Path(depth).is_dir():
             raise FileNotFoundError(f"{model}: depth is needed, there is no folder {depth}; make it with `colmap "

@@ -16,12 +16,14 @@ class PosedFrames(Sequence[RgbdFrame]):
     """Posed RGB-D frames in order, each read when it is asked for, as rectified pinhole views in one world frame.
 
     path: where they are. skipped: how many the source holds that could not be used, by reason. has_depth: whether
-    depth was measured; frames without have 0 everywhere.
+    depth was measured; frames without have 0 everywhere. metric: whether lengths are metres; else their scale is
+    arbitrary.
     """
 
     path: Path
     skipped: Counter[str]
     has_depth: bool = True
+    metric: bool = True
 
     @property
     def name(self) -> str:

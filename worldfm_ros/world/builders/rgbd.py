@@ -14,4 +14,6 @@ def build(frames: PosedFrames, settings: FusionSettings = FusionSettings(),
           track: Callable[[Iterable], Iterable] = iter) -> World:
     """Fuse all frames. Raises ValueError without depth, and as the frames do for a file that is wrong."""
     frames.require_depth()
-    return fuse(frames, frames.name, TsdfSurface(settings), settings, track=track)
+    world = fuse(frames, frames.name, TsdfSurface(settings), settings, track=track)
+    world.metric = frames.metric
+    return world
