@@ -20,6 +20,7 @@ from worldfm_ros.nodes.arguments import SimulationArguments, as_text, parse_argu
 from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
 
 STOP_SECONDS = 10.0  # after this a node that does not stop is killed
+LAST_WORDS_SECONDS = 3.0  # the longest wait for the others to end before the nodes that listen are stopped
 SETTLE_SECONDS = 0.3  # in which what the others published last reaches the nodes that listen
 POLL_SECONDS = 0.05
 
@@ -47,7 +48,8 @@ def simulate(arguments: Words = (), /) -> int:
 
 simulate.__doc__ = f"""Run the simulation: camera, robot, recorder, viewer. Arguments as for the launch file.
 
-It runs until `duration` is over, a node fails, or Ctrl-C; the exit code is 0, or that of the node that failed.
+It runs until `duration` is over, a node fails, or Ctrl-C; the exit code is 0, or that of the node that failed: 3 when
+a bag was asked for and less than 99 % of the images that were asked for are in it.
 
 {describe_arguments()}
 """
@@ -110,6 +112,9 @@ def stop(running: Sequence[RunningNode], stop_requests: list[int]) -> None:
     """
     deadline = time.monotonic() + STOP_SECONDS
     _interrupt(node for node in running if not node.spec.listens)
+    last_words = time.monotonic() + LAST_WORDS_SECONDS
+    while time.monotonic() < last_words and any(n.process.poll() is None for n in running if not n.spec.listens):
+        time.sleep(POLL_SECONDS)
     time.sleep(SETTLE_SECONDS)
     _interrupt(node for node in running if node.spec.listens)
     stop_requests.clear()  # those of until now may be one that came twice: to us, and to our process group

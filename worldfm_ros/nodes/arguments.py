@@ -15,6 +15,7 @@ from worldfm_ros.sources.rgbd_folder import read_poses
 
 MAX_RATE = 1000.0
 MAX_PORT = 65535
+MAX_TIMEOUT = 60.0  # seconds
 PATHS = ("world", "model", "trajectory", "bag", "params_file")  # which may begin with ~
 ROS_NAME = r"[A-Za-z_]\w*"
 
@@ -38,11 +39,21 @@ class SimulationArguments:
         "", "poses file that the camera follows; without one the robot drives itself or obeys /cmd_vel"
     )
     record: bool = _argument(False, "record a bag")
+    lockstep: str = _argument("auto", "true: time goes on when every camera has published its frame, and none is lost; "
+                                      "false: real time; auto = true when a bag is recorded and the clock is ours")
+    real_time_factor: float = _argument(1.0, "in lockstep, how much faster than real time it may be; 0 = any speed")
     bag: str = _argument("", "bag folder to create; default worldfm_<date>_<time>")
     viewer: bool = _argument(True, "serve the live image on http://localhost:PORT")
+    host: str = _argument("127.0.0.1", "address of the viewer; 0.0.0.0 shows it to the whole network")
     port: int = _argument(8080, "port of the viewer; 0 takes any free one")
     seed: int = _argument(0, "seed of the robot's tour and of the model's noise")
     namespace: str = _argument("camera", "namespace of the camera's topics")
+    use_sim_time: bool = _argument(False, "follow the /clock that somebody else publishes")
+    camera_frame: str = _argument("camera_optical_frame", "TF frame of the camera, optical axes")
+    map_frame: str = _argument("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
+    preset: str = _argument("exact", "exact, or fast: a network's picture may change for speed")
+    tf_timeout: float = _argument(0.5, "seconds to wait for the TF of a stamp before its image is dropped")
+    always_on: bool = _argument(False, "paint even when nobody subscribes")
     params_file: str = _argument("", "ROS parameter file; arguments given on the command line beat it")
 
     def __post_init__(self) -> None:
@@ -52,6 +63,16 @@ class SimulationArguments:
         if self.namespace and not re.fullmatch(f"{ROS_NAME}(/{ROS_NAME})*", self.namespace, re.ASCII):
             raise ValueError("namespace is one or more names with / between them, each of letters, digits and _ and "
                              f"not beginning with a digit, such as camera or front/camera; got {self.namespace!r}")
+        object.__setattr__(self, "lockstep", _lockstep(self.lockstep))
+        if self.use_sim_time and self.lockstep == "true":
+            raise ValueError("lockstep:=true makes the time here, use_sim_time:=true follows somebody else's /clock; "
+                             "give one of them (another simulator in lockstep: docs/nodes.md)")
+        if not 0.0 <= self.real_time_factor <= MAX_RATE:
+            raise ValueError(f"real_time_factor is from 0 (any speed) to {MAX_RATE:g}, got {self.real_time_factor}")
+        if not 0.0 <= self.tf_timeout <= MAX_TIMEOUT:
+            raise ValueError(f"tf_timeout is from 0 to {MAX_TIMEOUT:g} seconds, got {self.tf_timeout}")
+        if not self.camera_frame:
+            raise ValueError("camera_frame is the TF frame of the camera, such as camera_optical_frame; it is empty")
         if not 0 <= self.port <= MAX_PORT:
             raise ValueError(f"port is from 0 to {MAX_PORT}, got {self.port}")
         Intrinsics.from_hfov(self.width, self.height, math.radians(self.hfov))
@@ -74,6 +95,20 @@ class SimulationArguments:
             read_poses(self.trajectory)
 
 
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether time waits for the cameras."""
+        return self.lockstep == "true" or (self.lockstep == "auto" and self.record and not self.use_sim_time)
+
+
+def _lockstep(text: str) -> str:
+    """true, false or auto. Raises ValueError for another word."""
+    words = {"true": "true", "1": "true", "false": "false", "0": "false", "auto": "auto"}
+    if text.lower() not in words:
+        raise ValueError(f"lockstep is true, false or auto, got {text!r}")
+    return words[text.lower()]
+
+
 def parse_arguments(words: Sequence[str]) -> tuple[SimulationArguments, frozenset[str]]:
     """`name:=value` words as arguments, and the names that were given. Raises ValueError for an unknown one."""
     values = {}
@@ -90,13 +125,21 @@ def arguments_from_text(values: Mapping[str, str]) -> SimulationArguments:
     known = {f.name: f for f in fields(SimulationArguments)}
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"there is no argument {name!r}"
-                + (f"; did you mean {near[0]!r}?" if near else ";")
-                + f" The arguments: {', '.join(known)}"
-            )
+            raise ValueError(unknown_argument(name))
     return SimulationArguments(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
+
+
+def unknown_argument(name: str) -> str:
+    """Says that there is no such argument, and which one may have been meant."""
+    known = [f.name for f in fields(SimulationArguments)]
+    near = likely_argument(name)
+    return (f"there is no argument {name!r}" + (f"; did you mean {near!r}?" if near else ";")
+            + f" The arguments: {', '.join(known)}")
+
+
+def likely_argument(name: str) -> str:
+    """The argument that a misspelt name resembles; empty when it resembles none."""
+    return next(iter(difflib.get_close_matches(name, [f.name for f in fields(SimulationArguments)], n=1)), "")
 
 
 def as_text(value: object) -> str:

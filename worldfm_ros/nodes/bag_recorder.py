@@ -3,38 +3,43 @@
     bag_recorder --ros-args -p bag:=run1 -p storage:=mcap -p topics:="['camera/image_raw sensor_msgs/msg/Image', ...]"
 
 Exit codes: 0 stopped by a signal, the bag is closed; 1 the disk failed, the bag ends there; 2 it could not start, or
-nothing was recorded.
+nothing was recorded; 3 less than 99 % of the images that a camera was asked for are in the bag.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+import struct
 import sys
-import threading
 from time import monotonic
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.validate_topic_name import validate_topic_name
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from worldfm_ros.bags.writer import DISK_ERRORS, FLUSH_PERIOD, BagWriter
+from worldfm_ros.bags.writer import BagWriter
+from worldfm_ros.nodes.accounts import Ledger
 from worldfm_ros.nodes.graph import recorded_topics
+from worldfm_ros.nodes.health import ACCOUNTS
+from worldfm_ros.nodes.lockstep import Receipts
 from worldfm_ros.nodes.parameters import declare_parameters, describe
+from worldfm_ros.nodes.participant import resolved, values_of
+from worldfm_ros.nodes.recording import Recording, Topic
 from worldfm_ros.nodes.runner import run
+from worldfm_ros.nodes.stepped_recorder import SteppedRecorder
 from worldfm_ros.nodes.tf_history import seconds
 
 DEPTH = 100  # messages that DDS keeps for a topic while the executor is busy
-QUEUE_BYTES = 256 * 2**20  # what may wait for a slow disk
-TAKE_TIME = 0.5  # seconds for what DDS has delivered and nobody has taken when the recorder is stopped
-DRAIN_TIME = 1.5  # seconds for what waits for the disk then
+TAKE_TIME = 1.0  # seconds, at the end, for what DDS has delivered and nobody has taken, and the cameras' final accounts
 CLOCK_PERIOD = 0.5  # seconds between two looks for a publisher of /clock
-DISK_FAILED, NOTHING_RECORDED = 1, 2  # exit codes
+DISK_FAILED, NOTHING_RECORDED, INCOMPLETE = 1, 2, 3  # exit codes
 TOPICS = recorded_topics("camera")
 
 
@@ -43,101 +48,11 @@ class RecorderParameters:
     bag: str = describe("", "folder of the new bag; missing parents are created, an existing one is refused")
     storage: str = describe("mcap", "file format: mcap or sqlite3")
     topics: list[str] = describe(TOPICS, 'what to record, each as "NAME TYPE"; /clock is added when it is published')
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic by its full name, and its type as "package/msg/Name"."""
-
-    name: str
-    type: str
+    lockstep: bool = describe(False, "answer the simulator's steps, each when all of it has come and the disk keeps up")
+    wait_for: list[str] = describe([], "in lockstep, the nodes whose answer to a step comes before this one's")
 
 
 CLOCK = Topic("/clock", "rosgraph_msgs/msg/Clock")
-
-
-class Recording:
-    """Writes to a bag from a thread of its own, so that a slow disk does not block the caller.
-
-    Stamps in the bag never decrease. When more than `queue_bytes` wait for the disk, messages are lost and counted.
-    After `close`, `written` holds what is in the bag, by topic, and `lost` all else that was received.
-    """
-
-    def __init__(self, bag: BagWriter, queue_bytes: int = QUEUE_BYTES) -> None:
-        self.received: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
-        self.written: Counter[str] = Counter()
-        self.error: Exception | None = None
-        self._bag = bag
-        self._room = queue_bytes
-        self._queue: deque[tuple[str, int, bytes]] = deque()
-        self._changed = threading.Condition()
-        self._topics: dict[str, tuple[Topic, list[Qos]]] = {}
-        self._connections: dict[str, Connection] = {}
-        self.newest = 0  # stamp, ns
-        self._deadline: float | None = None
-        self._thread = threading.Thread(target=self._write_all, name="bag writer", daemon=True)
-        self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        """False once the disk has failed (or the bag is closed)."""
-        return self._thread.is_alive()
-
-    def add_topic(self, topic: Topic, offered_qos: list[Qos]) -> None:
-        """Call before the first message of the topic."""
-        self._topics[topic.name] = topic, offered_qos
-
-    def put(self, topic: str, stamp: int, data: bytes) -> bool:
-        """Queue a message received at `stamp` (ns). False when it is lost: the disk is too slow or failed."""
-        with self._changed:
-            self.received[topic] += 1
-            if self.error or self._deadline is not None or len(data) > self._room:
-                self.lost[topic] += 1
-                return False
-            self.newest = max(self.newest, stamp)
-            self._queue.append((topic, self.newest, data))
-            self._room -= len(data)
-            self._changed.notify()
-        return True
-
-    def close(self, drain_time: float = DRAIN_TIME) -> None:
-        """Write what waits, for `drain_time` seconds at most, and close the bag."""
-        with self._changed:
-            self._deadline = monotonic() + drain_time
-            self._changed.notify()
-        self._thread.join()
-
-    def _write_all(self) -> None:
-        try:
-            while (message := self._next()) is not None:
-                self._write(*message)
-            self._bag.close()
-        except DISK_ERRORS as error:
-            self.error = error
-            self._bag.abort()
-        finally:
-            self.written.update({c.topic: self._bag.counts[c.id] for c in self._bag.connections})
-            self.lost = self.received - self.written
-
-    def _next(self) -> tuple[str, int, bytes] | None:
-        """The next message, None at the end; flushes the bag while none comes."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._deadline is not None, FLUSH_PERIOD)
-                late = self._deadline is not None and monotonic() > self._deadline
-                if self._queue and not late:
-                    self._room += len(self._queue[0][2])
-                    return self._queue.popleft()
-                if self._deadline is not None:
-                    return None
-            self._bag.flush()  # outside the lock: it may take long, and `put` must not
-
-    def _write(self, topic: str, stamp: int, data: bytes) -> None:
-        if topic not in self._connections:
-            announced, offered_qos = self._topics[topic]
-            self._connections[topic] = self._bag.add_topic(announced.name, announced.type, offered_qos)
-        self._bag.write(self._connections[topic], stamp, data)
 
 
 class BagRecorder(Node):
@@ -149,20 +64,33 @@ class BagRecorder(Node):
     def __init__(self, **node_options) -> None:
         super().__init__("bag_recorder", **node_options)
         self.exit_code: int | None = None
-        self._went_back = False
+        self._went_back = self._closing = False
         parameters = declare_parameters(self, RecorderParameters)
         topics = dict.fromkeys(self._parse(text) for text in parameters.topics)
         # TF first: an image whose pose is not in the bag is of no use
         self._topics = sorted(topics, key=lambda topic: topic.name not in ("/tf", "/tf_static"))
         classes = [message_class(topic.type) for topic in self._topics]
         self._bag = open_bag(parameters, self._topics)
-        self._recording = Recording(self._bag)
+        self._ledger = Ledger(topic.name for topic in self._topics)
+        self._recording = Recording(self._bag, on_written=self._ledger.recorded)
+        self._held: list[tuple[str, bytes, int]] = []  # came before the time did
+        self._steps = self._join_steps(parameters) if parameters.lockstep else None
         for topic, cls in zip(self._topics, classes, strict=True):
             self._subscribe(topic, cls)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_accounts, DEPTH)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._clock_search = self.create_timer(CLOCK_PERIOD, self._record_clock, clock=steady)
         self._watch = self.create_timer(CLOCK_PERIOD, self._check_disk, clock=steady)
         self.get_logger().info(f"recording {len(topics)} topics to {self._bag.path}")
+
+    def _join_steps(self, parameters: RecorderParameters) -> SteppedRecorder:
+        names = [resolved(self, name) for name in parameters.wait_for]
+        receipts = Receipts(names, [topic.name for topic in self._topics])
+        return SteppedRecorder(self, receipts, self._recording, self._on_accounts)
+
+    def _on_accounts(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._ledger.report(status.name.removesuffix(ACCOUNTS), values_of(status))
 
     def _parse(self, text: str) -> Topic:
         words = text.split()
@@ -181,20 +109,30 @@ class BagRecorder(Node):
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
         announced = False
+        stamp_of = stamp_reader(cls)
 
         def receive(data: bytes) -> None:
             nonlocal announced
             if not announced:
                 self._recording.add_topic(topic, self._offered_qos(topic.name, qos))
                 announced = True
-            now = self.get_clock().now().nanoseconds
-            self._check_time(now)
-            taken = self._recording.put(topic.name, now, data)
-            if not taken and self._recording.running:
-                self.get_logger().warning(f"the disk is too slow, {self._recording.lost.total()} messages lost so far",
-                                          throttle_duration_sec=5.0)
+            stamp = stamp_of(data)
+            if self._steps is None or self._steps.received(topic.name, stamp, data):
+                self._put(topic.name, data, stamp)
 
         self.create_subscription(cls, topic.name, receive, qos, raw=True)
+
+    def _put(self, topic: str, data: bytes, header_stamp: int) -> None:
+        now = self.get_clock().now().nanoseconds
+        self._held.append((topic, data, header_stamp))
+        if not now and not self._closing:  # the simulated time has not begun, and what came is of its begin
+            return
+        self._check_time(now)
+        taken = [self._recording.put(name, now, message, stamp) for name, message, stamp in self._held]
+        self._held.clear()
+        if not all(taken) and self._recording.running:
+            self.get_logger().warning(f"the disk is too slow, {self._recording.lost.total()} messages lost so far",
+                                      throttle_duration_sec=5.0)
 
     def _check_time(self, now: int) -> None:
         """Say it once for each time that the clock goes back."""
@@ -224,20 +162,31 @@ class BagRecorder(Node):
             self.exit_code = DISK_FAILED
 
     def _take_delivered(self) -> None:
-        """Receive what DDS has delivered, so that stopping a busy recorder does not part image and camera_info."""
+        """Receive what DDS has delivered, so that stopping a busy recorder does not part image and camera_info; and
+        what the cameras have to say at the end, where they are stopped at the same time."""
         deadline, seen = monotonic() + TAKE_TIME, -1
-        while (received := self._recording.received.total()) != seen and monotonic() < deadline:
+        while monotonic() < deadline:
+            received = self._recording.received.total()
+            if received == seen and not self._ledger.unclosed():
+                break
             seen = received
-            for _ in range(len(self._topics)):
-                self.executor.spin_once(timeout_sec=0.0)
+            for _ in range(len(self._topics) + 1):
+                self.executor.spin_once(timeout_sec=0.005)
 
     def close(self) -> None:
-        """Close the bag and say what is in it."""
+        """Close the bag, say what is in it, and what of the images that were asked for is not."""
         self._take_delivered()
+        self._closing = True
+        if self._steps is not None:
+            self._steps.leave()
+        if self._held:
+            self._put(*self._held.pop())
         self._recording.close()
         recording, log = self._recording, self.get_logger()
         for topic in self._topics:
             log.info(f"{recording.written[topic.name]:7d} {topic.name}")
+        for line in self._ledger.lines():
+            log.info(line)
         if recording.lost:
             log.warning("lost: " + ", ".join(f"{count} of {topic}" for topic, count in recording.lost.items()))
         summary = (f"bag {self._bag.path}: {recording.written.total()} messages, {self._bag.size / 1e6:.1f} MB, "
@@ -248,6 +197,9 @@ class BagRecorder(Node):
         elif not recording.written.total():
             self.exit_code = NOTHING_RECORDED
             log.error(f"nothing was recorded: is anybody publishing these topics, RELIABLE? {summary}")
+        elif shortfall := self._ledger.shortfall():
+            self.exit_code = INCOMPLETE
+            log.error(f"the recording is incomplete: {shortfall}; lockstep:=true loses none. {summary}")
         else:
             log.info(summary)
 
@@ -270,6 +222,20 @@ def message_class(name: str) -> type:
         return getattr(import_module(f"{package}.{kind}"), message)
     except (ValueError, ImportError, AttributeError) as error:
         raise ValueError(f'message type {name!r} is not installed (expected "package/msg/Name"): {error}') from None
+
+
+def stamp_reader(cls: type) -> Callable[[bytes], int]:
+    """Reads the header's stamp (ns) out of serialised messages of a type; that of the first transform of TF; else 0."""
+    first = next(iter(cls.get_fields_and_field_types().items()), ("", ""))
+    offset = {"std_msgs/Header": 4, "sequence<geometry_msgs/TransformStamped>": 8}.get(first[1])
+
+    def read(data: bytes) -> int:
+        if offset is None or len(data) < offset + 8:
+            return 0
+        sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, offset)
+        return sec * 10**9 + nanosec
+
+    return read
 
 
 def to_bag_qos(profile: QoSProfile) -> Qos:

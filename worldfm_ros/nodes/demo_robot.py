@@ -1,6 +1,7 @@
 """A robot that carries the camera: it obeys cmd_vel, else drives itself through the world; or it replays a trajectory.
 
 Publishes map -> odom -> base_link -> camera_link -> camera_optical_frame, and odom, at whole multiples of its period.
+In lockstep it makes the time too: it publishes /clock, and a step's TF, and goes on when everybody has answered.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from worldfm_ros.drive import HEADROOM, DifferentialDrive, FreeSpace, Pilot, med
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.nodes.conversions import SECOND, make_header, to_transform, to_transform_stamped
 from worldfm_ros.nodes.parameters import declare_parameters, describe
+from worldfm_ros.nodes.participant import resolved
 from worldfm_ros.nodes.runner import run
+from worldfm_ros.nodes.step_services import offer_services
+from worldfm_ros.nodes.stepper import Stepper, StepSettings
 from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import TickSchedule, missing_clock, tick_period
 from worldfm_ros.sources.rgbd_folder import read_poses
@@ -35,6 +39,7 @@ COMMAND_LIFE = SECOND // 2  # ns; who steers by cmd_vel repeats it, as Nav2 and 
 PATIENCE = 60.0  # seconds, real ones; the longest wait for the nodes that listen
 CLOCK_PERIOD = 5.0  # seconds between two complaints about a missing /clock
 DISCOVERY = 3.0  # seconds in which a robot that runs already becomes known; mostly in one, but not on a busy machine
+FIRST_STAMP = 10 * SECOND  # of a simulation in lockstep: 0 would mean "the latest" to TF
 SETTLE = SECOND  # ns between the listeners' arrival and the start; discovery is not done on both sides at once
 
 
@@ -42,13 +47,19 @@ SETTLE = SECOND  # ns between the listeners' arrival and the start; discovery is
 class RobotParameters:
     world: str = describe("", "world folder to drive in; not needed with a trajectory")
     trajectory: str = describe("", "poses file that the camera follows exactly; empty = the robot drives itself")
-    rate: float = describe(10.0, "poses of the trajectory per second", 0.01, 1000.0)
+    rate: float = describe(10.0, "poses of the trajectory per second; in lockstep, about as many steps per second",
+                           0.01, 1000.0)
     tf_rate: float = describe(50.0, "TF and odometry messages per second when the robot drives", 5.0, 1000.0)
     duration: float = describe(0.0, "seconds of motion, then the node ends; 0 = until stopped", 0.0)
     seed: int = describe(0, "seed of the tour through the keyframes' places", 0)
     map_frame: str = describe("map", "TF frame of the world's coordinates, in which the robot moves")
     camera_height: float = describe(0.0, "camera above the floor, metres; 0 = as keyframes or trajectory", 0.0, 10.0)
-    wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 60 s")
+    camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes")
+    wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 60 s; in "
+                                       "lockstep, until they have answered, at each step, for as long as it takes")
+    lockstep: bool = describe(False, "publish /clock, and go on only when every camera has published its frame")
+    real_time_factor: float = describe(1.0, "in lockstep, simulated seconds that a real one may hold; 0 = any number",
+                                       0.0, 1000.0)
 
 
 class Motion(Protocol):
@@ -141,14 +152,18 @@ class DemoRobot(Node):
         self._came = monotonic()
         self._start: int | None = None  # stamp of the start pose, ns, once that is decided
         self._command: tuple[int, tuple[float, float]] | None = None  # when it came, ns; v, w
+        self._sent: list[tuple[TFMessage, Odometry]] = []  # for the present step
         self._tf = self.create_publisher(TFMessage, "/tf", 100)
         self._check_alone()
         self._odom = self.create_publisher(Odometry, "odom", 10)
-        self._publish_static(parameters.map_frame, mount)
+        self._publish_static(mount)
         if not parameters.trajectory:
             self.create_subscription(Twist, "cmd_vel", self._on_command, 1)
-        self._timer = self.create_timer(self._period / SECOND, self._on_timer)
-        self.create_timer(CLOCK_PERIOD, self._check_clock, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        if parameters.lockstep:
+            self._begin_lockstep()
+        else:
+            self._timer = self.create_timer(self._period / SECOND, self._on_timer)
+            self.create_timer(CLOCK_PERIOD, self._check_clock, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Let the last pose arrive: whoever records needs it for the last image."""
@@ -165,19 +180,55 @@ class DemoRobot(Node):
                     f"(one that was killed is forgotten after 20 s), or set another ROS_DOMAIN_ID for this one")
             sleep(0.05)
 
+    def _begin_lockstep(self) -> None:
+        """Make the time. Raises ValueError when somebody else does."""
+        if self.get_clock().ros_time_is_active or self.count_publishers("/clock"):
+            self.destroy_node()
+            raise ValueError("in lockstep this robot makes the time; use_sim_time or a publisher of /clock says that "
+                             "somebody else does: set lockstep to false, or let that simulator ask for the steps")
+        settings, period = self._settings, self._period
+        if not settings.trajectory:  # several of the robot's periods a step, all of them published
+            period *= max(1, tick_period(settings.rate) // period)
+        names = [resolved(self, name) for name in settings.wait_for]
+        topics = ["/tf", self._odom.topic_name]
+        start = FIRST_STAMP - FIRST_STAMP % self._period
+        self._start = start
+        self.stepper = Stepper(self, StepSettings(start, period, settings.real_time_factor, names, topics),
+                               self._advance, self._repeat, self._finish)
+        self._step_services = offer_services(self, self.stepper)
+
+    def _advance(self, previous: int, stamp: int) -> None:
+        """Publish all of a step, whose end the stepper tells."""
+        self._sent = self._sent[-1:]  # a camera that comes back needs the pose before the step as well
+        for tick in range(previous + self._period, stamp + 1, self._period) if stamp > previous else [stamp]:
+            self._tick(tick)
+            if tick < stamp:
+                self.stepper.tell_time(tick)
+
+    def _repeat(self) -> None:
+        for transforms, odometry_message in self._sent:
+            self._tf.publish(transforms)
+            self._odom.publish(odometry_message)
+
+    def _finish(self, stamp: int) -> bool:
+        if self._is_over(stamp):
+            self.exit_code = 0
+        return self.exit_code is not None
+
     def _check_clock(self) -> None:
         if problem := missing_clock(self):
             self.get_logger().warning(f"the robot stands still: {problem}")
 
-    def _publish_static(self, map_frame: str, mount: Pose) -> None:
+    def _publish_static(self, mount: Pose) -> None:
         # odom too: it is exact, so there is never a correction, and nobody has to wait for its stamp
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
-        now = self.get_clock().now().nanoseconds
+        settings = self._settings
+        now = FIRST_STAMP if settings.lockstep else self.get_clock().now().nanoseconds
         self._tf_static.publish(TFMessage(transforms=[
-            to_transform_stamped(Pose.identity(), map_frame, "odom", now),
+            to_transform_stamped(Pose.identity(), settings.map_frame, "odom", now),
             to_transform_stamped(mount, "base_link", "camera_link", now),
-            to_transform_stamped(T_BODY_OPTICAL, "camera_link", "camera_optical_frame", now),
+            to_transform_stamped(T_BODY_OPTICAL, "camera_link", settings.camera_frame, now),
         ]))
 
     def _on_command(self, twist: Twist) -> None:
@@ -186,7 +237,10 @@ class DemoRobot(Node):
             self.get_logger().warning(f"cmd_vel ignored: linear.x and angular.z are finite, got {command}",
                                       throttle_duration_sec=5.0)
             return
-        self._command = self.get_clock().now().nanoseconds, command
+        self._command = self._now(), command
+
+    def _now(self) -> int:
+        return self.stepper.stamp if self._settings.lockstep else self.get_clock().now().nanoseconds
 
     def _on_timer(self) -> None:
         now = self.get_clock().now().nanoseconds
@@ -203,15 +257,23 @@ class DemoRobot(Node):
         elif stamp > self._start and self.exit_code is None:
             self._motion.advance(self._command_at(stamp), dt)
         pose = self._motion.pose
-        self._tf.publish(TFMessage(transforms=[to_transform_stamped(pose, "odom", "base_link", stamp)]))
-        self._odom.publish(odometry(pose, body_twist(before, pose, dt), stamp))
-        if self._start is not None and 0 < self._settings.duration <= (stamp - self._start) / SECOND:
+        transforms = TFMessage(transforms=[to_transform_stamped(pose, "odom", "base_link", stamp)])
+        odometry_message = odometry(pose, body_twist(before, pose, dt), stamp)
+        self._tf.publish(transforms)
+        self._odom.publish(odometry_message)
+        if self._settings.lockstep:
+            self._sent.append((transforms, odometry_message))
+        elif self._is_over(stamp):
             self.exit_code = 0
+
+    def _is_over(self, stamp: int) -> bool:
+        """Whether the motion's duration is over at this stamp."""
+        return self._start is not None and 0 < self._settings.duration <= (stamp - self._start) / SECOND
 
     def _decide_start(self, stamp: int) -> None:
         """Set the start when everybody who is waited for listens to /tf, or when they have not come in time."""
-        listening = {info.node_name for info in self.get_subscriptions_info_by_topic("/tf")}
-        missing = [name for name in self._settings.wait_for if name not in listening]
+        listening = {full_name(info) for info in self.get_subscriptions_info_by_topic("/tf")}
+        missing = [name for name in self._settings.wait_for if resolved(self, name) not in listening]
         if missing and monotonic() - self._came < PATIENCE:
             return
         if missing:
@@ -224,6 +286,11 @@ class DemoRobot(Node):
         if self._command is None or stamp - self._command[0] > COMMAND_LIFE:
             return None
         return self._command[1]
+
+
+def full_name(endpoint) -> str:
+    """The full name of the node that a publisher or subscription belongs to."""
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
 def odometry(pose: Pose, twist: Twist, stamp: int) -> Odometry:

@@ -57,38 +57,46 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     if model != NO_NETWORK:
         find_model(model)  # before the world, which may have to be built
     world = world_folder(arguments.world)
-    map_frame = read_manifest(world)["frame_id"]
     values |= {
         "world": str(world),
         "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
+        "map_frame": arguments.map_frame or read_manifest(world)["frame_id"],
+        "lockstep": arguments.in_lockstep,
     }
-    names = ("world", "model", "width", "height", "hfov", "rate", "seed")
-    painter = parameters(f"{camera}/frame_camera", names, map_frame=map_frame)
-    nodes = [NodeSpec("frame_camera", arguments.namespace, painter)]
+    # who follows a clock that is not the machine's: in lockstep the robot makes it
+    follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
+    names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "camera_frame",
+             "tf_timeout", "always_on", "lockstep")
+    nodes = [NodeSpec("frame_camera", arguments.namespace, parameters(f"{camera}/frame_camera", names, **follows))]
+    cameras = [f"{arguments.namespace}/frame_camera".lstrip("/")]
     if arguments.record:
-        topics = parameters("/bag_recorder", ("bag",), topics=recorded_topics(arguments.namespace))
-        nodes.append(NodeSpec("bag_recorder", parameters=topics, listens=True))
-    wait_for = [node.executable for node in nodes]  # the robot holds still until these listen to /tf
+        recorder = parameters("/bag_recorder", ("bag", "lockstep"), topics=recorded_topics(arguments.namespace),
+                              wait_for=[*cameras, "demo_robot"], **follows)
+        nodes.append(NodeSpec("bag_recorder", parameters=recorder, listens=True))
+    wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
     if arguments.viewer:
-        image = parameters("/viewer", ("port",), image=f"{camera}/image_raw", map_frame=map_frame)
+        image = parameters("/viewer", ("host", "port", "map_frame"), image=relative(arguments.namespace, "image_raw"))
         nodes.append(NodeSpec("viewer", parameters=image, essential=False, listens=True))
-    names = ("world", "trajectory", "rate", "duration", "seed")
-    robot = parameters("/demo_robot", names, wait_for=wait_for, map_frame=map_frame)
+    names = ("world", "trajectory", "rate", "duration", "seed", "map_frame", "camera_frame", "lockstep",
+             "real_time_factor")
+    robot = parameters("/demo_robot", names, wait_for=wait_for, use_sim_time=arguments.use_sim_time)
     nodes.append(NodeSpec("demo_robot", parameters=robot))
     return nodes
 
 
+def relative(namespace: str, topic: str) -> str:
+    """A topic of the camera as the other nodes name it: relative, so that a namespace around all moves all of them."""
+    return f"{namespace}/{topic}".lstrip("/")
+
+
 def recorded_topics(namespace: str) -> list[str]:
     """What a recording holds, as "NAME TYPE"; the recorder adds /clock when it is published."""
-    prefix = f"/{namespace}".rstrip("/")
+    kinds = {"image_raw": "Image", "camera_info": "CameraInfo", "depth/image_rect": "Image",
+             "depth/camera_info": "CameraInfo", "segmentation/image_raw": "Image"}
     return [
-        f"{prefix}/image_raw sensor_msgs/msg/Image",
-        f"{prefix}/camera_info sensor_msgs/msg/CameraInfo",
-        f"{prefix}/depth/image_rect sensor_msgs/msg/Image",
-        f"{prefix}/depth/camera_info sensor_msgs/msg/CameraInfo",
-        f"{prefix}/segmentation/image_raw sensor_msgs/msg/Image",
-        "/odom nav_msgs/msg/Odometry",
+        *(f"{relative(namespace, topic)} sensor_msgs/msg/{kind}" for topic, kind in kinds.items()),
+        "odom nav_msgs/msg/Odometry",
         "/tf_static tf2_msgs/msg/TFMessage",
         "/tf tf2_msgs/msg/TFMessage",
     ]

@@ -9,36 +9,58 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 
+from worldfm_ros.nodes.accounts import DROPPED, OVERRUNS, FrameAccounts, losses
 from worldfm_ros.nodes.ticks import missing_clock
 
+ACCOUNTS = ": images"  # after a camera's name, in the name of its status
 START_UP = 3.0  # seconds in which missing TF is no news
 WARNING_PERIOD = 5.0  # seconds between two warnings for the same reason
 REPORT_PERIOD = 1.0  # seconds
+TOLERATED = 0.02  # overruns, as a part of the ticks: below that, a slow moment
+CALM = 3  # reports without overruns until the status is OK again
+
+
+ADVICE = {
+    "unknown_frame": "Does the robot run, and are the parameters map_frame and camera_frame frames of its TF tree?",
+    "not_connected": "A link of the TF tree is missing, often map -> odom or the static mount of the camera.",
+    "extrapolation_future": "TF comes late or not at all: does its publisher run, on this clock (use_sim_time)? "
+                            "If it is only slow, raise tf_timeout.",
+    "gap": "TF stopped for a while, or its publisher is slower than 1 Hz.",
+    "extrapolation_past": "This camera's clock is behind TF's: do both have the same use_sim_time?",
+    "invalid_transform": "Correct the publisher of that transform.",
+    "outdated_transform": "That publisher's clock is behind: does it have the same use_sim_time as the others?",
+    "transform_loop": "Two publishers disagree about which of the frames is the parent.",
+    "time_jump": "The TF history starts again; this is expected when a simulation is reset.",
+}
 
 
 class Health:
-    """Counts what was published and what was dropped, by reason. Thread-safe."""
+    """Keeps a camera's accounts and tells them: what was published and what was lost, by reason. Thread-safe."""
 
-    def __init__(self, node, refused: Mapping[str, int]) -> None:
+    def __init__(self, node, refused: Mapping[str, int], accounts: FrameAccounts) -> None:
         """`refused`: the TF listener's count of transforms that it ignored, by reason."""
         self._node, self._refused = node, refused
+        self.accounts = accounts
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
+        self._nothing_seen = 0
         self._generated, self._generate_seconds = 0, 0.0
         self._warned: dict[str, float] = {}
+        self._waits_for = ""
+        self._calm = CALM
         self._started = time.monotonic()
-        self._reported = self._started, Counter()  # when, and the counts then
+        self._reported = self._started, Counter(), 0  # when, and the counts then
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # on the steady clock: a simulation that stands still must still be explained
-        node.create_timer(REPORT_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        node.create_timer(REPORT_PERIOD, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def published(self) -> None:
-        self._count("published")
+    def published(self, stamp: int) -> None:
+        self.accounts.published(stamp)
 
     def overrun(self, count: int) -> None:
         """Ticks gave way to newer ones, because the generator is slower than the rate."""
-        self._count("overruns", count)
+        self.accounts.lost(OVERRUNS, count)
 
     def generated(self, duration: float) -> None:
         with self._lock:
@@ -47,12 +69,27 @@ class Health:
 
     def dropped(self, reason: str, text: str) -> None:
         """Count an image that could not be made, and say why."""
-        self._count(f"dropped.{reason}")
+        self.accounts.lost(DROPPED + reason, 1)
         self.warn(reason, text)
+
+    def waits(self, reason: str, text: str) -> None:
+        """A tick of before the drive: TF has never been known so far. Warns of it after a while."""
+        self.accounts.outside()
+        self._waits_for = text
+        self.warn(f"waits.{reason}", text)
+
+    def begun(self) -> None:
+        """TF is known: the drive has begun."""
+        self._waits_for = ""
+
+    def after(self) -> None:
+        """A tick of after the drive: the publisher of TF has gone."""
+        self.accounts.outside()
 
     def nothing_seen(self, text: str) -> None:
         """Count an image that shows nothing of the world, and say so."""
-        self._count("nothing_seen")
+        with self._lock:
+            self._nothing_seen += 1
         self.warn("nothing_seen", text)
 
     def warn(self, reason: str, text: str) -> None:
@@ -64,12 +101,16 @@ class Health:
             self._warned[reason] = now
         self._node.get_logger().warning(text)
 
-    def _count(self, name: str, count: int = 1) -> None:
-        with self._lock:
-            self._counts[name] += count
+    def close(self) -> None:
+        """Tell the final accounts, and let a recorder get them."""
+        self.accounts.final = True
+        self.report()
+        self._publisher.wait_for_all_acked(Duration(seconds=0.3))
+        self._node.get_logger().info(f"images: {self.accounts.summary()}")
 
-    def _report(self) -> None:
-        no_clock = missing_clock(self._node)
+    def report(self) -> None:
+        """Tell the accounts on /diagnostics: once a second, and at the end."""
+        no_clock = "" if self.accounts.final else missing_clock(self._node)  # at the end it may have gone before us
         if no_clock:
             self.warn("no_clock", no_clock)
         array = DiagnosticArray(status=[self._status(no_clock)])
@@ -77,31 +118,43 @@ class Health:
         self._publisher.publish(array)
 
     def _status(self, no_clock: str) -> DiagnosticStatus:
+        counts = self.accounts.counts
         with self._lock:
-            now, counts = time.monotonic(), self._counts.copy()
-            since, before = self._reported
-            self._reported = now, counts
+            now, nothing_seen = time.monotonic(), self._nothing_seen
+            since, before, seen_before = self._reported
+            self._reported = now, counts, nothing_seen
             mean = self._generate_seconds / max(1, self._generated)
-        news = counts - before
-        rate = news["published"] / (now - since)
-        dropped = {name: count for name, count in sorted(counts.items()) if name.startswith("dropped.")}
-        lost = sum(news[name] for name in dropped)
-        values = {
-            "published": counts["published"],
+        news = Counter({name: count - before[name] for name, count in counts.items()})
+        rate = news["published"] / max(1e-3, now - since)
+        values = self.accounts.values() | {
             "rate": f"{rate:.2f}",
             "mean_generate_ms": f"{1e3 * mean:.1f}",
-            "overruns": counts["overruns"],
-            "nothing_seen": counts["nothing_seen"],
-            **dropped,
+            "nothing_seen": nothing_seen,
             **{f"tf_refused.{reason}": n for reason, n in sorted(self._refused.items())},
         }
+        lost = sum(count for reason, count in losses(news).items() if reason != OVERRUNS)
         problems = [f"{lost} dropped"] if lost else []
-        problems += [f"{news['nothing_seen']} see nothing of the world"] if news["nothing_seen"] else []
+        problems += self._overrun_problem(news, mean)
+        unseen = nothing_seen - seen_before
+        problems += [f"{unseen} see nothing of the world"] if unseen else []
+        problems += [self._waits_for] if self._waits_for else []
         problems += [no_clock] if no_clock else []
         bad = DiagnosticStatus.ERROR if lost and not rate else DiagnosticStatus.WARN
         return DiagnosticStatus(
             level=bad if problems else DiagnosticStatus.OK,
-            name=f"{self._node.get_fully_qualified_name()}: images",
+            name=self._node.get_fully_qualified_name() + ACCOUNTS,
             message=", ".join([f"{rate:.1f} images/s", *problems]),
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
+
+    def _overrun_problem(self, news: Counter[str], mean: float) -> list[str]:
+        """Says that the model is too slow, and goes on saying it until it has kept up for CALM reports."""
+        ticks = news["published"] + news[OVERRUNS]
+        overrun = news[OVERRUNS] > TOLERATED * ticks
+        self._calm = 0 if overrun else self._calm + 1
+        if not overrun:
+            return [] if self._calm >= CALM else ["the model was too slow a moment ago"]
+        text = (f"{news[OVERRUNS]} of {ticks} images lost: the model takes {1e3 * mean:.0f} ms a frame, too slow for "
+                f"this rate; lockstep loses none")
+        self.warn("overruns", text)
+        return [text]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+import math
 import threading
 
 from worldfm_ros.geometry import Pose
@@ -25,6 +26,8 @@ from worldfm_ros.nodes.tf_history import (
     UnknownFrame,
     seconds,
 )
+
+NEVER = 2**63 - 1  # a deadline, ns
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,12 @@ class TransformBuffer:
         """The earliest deadline of the waiting requests."""
         with self._lock:
             return min((request.deadline for request in self._pending), default=None)
+
+    def waiting(self) -> list[tuple[int, TransformError]]:
+        """The stamps (ns) of the requests that wait, and why each does."""
+        with self._lock:
+            outcomes = [(request.stamp, self._outcome(request)) for request in self._pending]
+        return [(stamp, outcome) for stamp, outcome in outcomes if isinstance(outcome, TransformError)]
 
     def expire(self, now_ns: int) -> None:
         """Answer the requests whose deadline has passed, with the reason why each could not be answered before."""
@@ -265,10 +274,16 @@ class TransformListener:
         node.create_subscription(TFMessage, "/tf", lambda message: self._receive(message, static=False), 100)
 
     def request(self, target: str, source: str, stamp_ns: int, timeout: float, callback) -> None:
-        """As TransformBuffer.request, with a timeout in seconds of the node's clock. Call it in the node's executor."""
-        deadline = self._clock.now().nanoseconds + round(timeout * SECOND)
+        """As TransformBuffer.request, with a timeout in seconds of the node's clock; math.inf = none. Call it in the
+        node's executor.
+        """
+        deadline = NEVER if timeout == math.inf else self._clock.now().nanoseconds + round(timeout * SECOND)
         self._buffer.request(target, source, stamp_ns, deadline, callback)
         self._set_alarm()
+
+    def waiting(self) -> list[tuple[int, TransformError]]:
+        """As TransformBuffer.waiting."""
+        return self._buffer.waiting()
 
     def _receive(self, message, static: bool) -> None:
         for stamped in message.transforms:
@@ -288,7 +303,7 @@ class TransformListener:
     def _set_alarm(self) -> None:
         deadline = self._buffer.next_deadline()
         self._alarm.cancel()
-        if deadline is not None:
+        if deadline is not None and deadline != NEVER:
             self._alarm.timer_period_ns = max(1, deadline - self._clock.now().nanoseconds)
             self._alarm.reset()
 
