@@ -66,6 +66,10 @@ def test_arguments_are_typed():
         ("namespace:=a/2b", "namespace is one or more names"),
         ("namespace:=früh", "namespace is one or more names"),
         ("port:=65536", "port is from 0 to 65535, got 65536"),
+        ("lockstep:=maybe", "lockstep is true, false or auto, got 'maybe'"),
+        ("real_time_factor:=-1", "real_time_factor is from 0"),
+        ("tf_timeout:=nan", "tf_timeout is from 0 to 60 seconds, got nan"),
+        ("camera_frame:=", "camera_frame is the TF frame of the camera"),
     ],
 )
 def test_bad_arguments_say_what_to_do(word, message):
@@ -147,7 +151,7 @@ def test_every_node_exists_and_declares_its_parameters(world):
             if isinstance(cls, type) and cls.__module__ == node.module and hasattr(cls, "__dataclass_fields__")
             for f in fields(cls)
         }
-        assert set(node.parameters) <= declared, node.executable
+        assert set(node.parameters) <= declared | {"use_sim_time"}, node.executable
 
 
 PARAMETERS = """
@@ -265,7 +269,9 @@ def sim_launch(monkeypatch):
     for name, members in {
         "launch": ["LaunchContext", "LaunchDescription"],
         "launch_ros": [],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"],
+        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "RegisterEventHandler", "SetEnvironmentVariable",
+                           "Shutdown"],
+        "launch.event_handlers": ["OnProcessExit"],
         "launch_ros.actions": ["Node"],
     }.items():
         module = types.ModuleType(name)
@@ -285,12 +291,92 @@ def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
     (tmp_path / "user.yaml").write_text(PARAMETERS)
     chosen = {"world": str(world), "rate": "5.0", "record": "true", "bag": "b", "params_file": f"{tmp_path}/user.yaml"}
     context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=["width:=320"])
-    nodes = sim_launch.start(context)
+    handler, *nodes = sim_launch.start(context)
     assert [node.executable for node in nodes] == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
     assert nodes[0].namespace == "camera" and nodes[2].on_exit is None and nodes[3].on_exit is not None
     camera = nodes[0].parameters[0]
     assert camera["width"] == 320, "typed on the command line, although it is the default"
     assert (camera["rate"], camera["height"], camera["world"]) == (5.0, 50, str(world))
+
+
+@pytest.fixture
+def launched(sim_launch, world):
+    """on_exit of the launch file's event handler, and the nodes by name."""
+    declared = {f.name: as_text(f.default) for f in fields(SimulationArguments)}
+    chosen = {"world": str(world), "record": "true", "bag": "b", "model": "anchors"}
+    context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=[])
+    handler, *nodes = sim_launch.start(context)
+    (on_process_exit,) = handler.args
+    return on_process_exit.on_exit, {node.executable: node for node in nodes}
+
+
+@pytest.mark.parametrize("node, code, shutting_down, fails", [
+    ("demo_robot", 2, False, True),
+    ("bag_recorder", 3, True, True),
+    ("bag_recorder", -signal.SIGKILL, False, True),
+    ("frame_camera", -signal.SIGTERM, False, True),
+    ("frame_camera", -signal.SIGINT, True, False),
+    ("demo_robot", 0, False, False),
+    ("viewer", 2, False, False),
+])
+def test_a_launch_fails_when_a_node_does(launched, node, code, shutting_down, fails):
+    on_exit, nodes = launched
+    event = types.SimpleNamespace(action=nodes[node], returncode=code, process_name=f"{node}-1")
+    context = types.SimpleNamespace(is_shutdown=shutting_down)
+    if fails:
+        with pytest.raises(RuntimeError, match=f"{node}-1 ended with exit code {code}"):
+            on_exit(event, context)
+    else:
+        assert on_exit(event, context) is None
+
+
+def test_a_launch_leaves_other_peoples_processes_alone(launched):
+    event = types.SimpleNamespace(action=object(), returncode=1, process_name="rviz2-7")
+    assert launched[0](event, types.SimpleNamespace(is_shutdown=False)) is None
+
+
+def test_misspelt_launch_arguments_are_refused_and_foreign_ones_named(sim_launch, world, capsys):
+    declared = {f.name: as_text(f.default) for f in fields(SimulationArguments)} | {"world": str(world)}
+    with pytest.raises(ValueError, match="no argument 'wdith'; did you mean 'width'"):
+        sim_launch.start(types.SimpleNamespace(launch_configurations=declared, argv=["wdith:=3"]))
+    sim_launch.start(types.SimpleNamespace(launch_configurations=declared, argv=["robot_xacro:=x.urdf"]))
+    assert "sim.launch.py has no argument 'robot_xacro'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, expected", [
+    ([], False), (["record:=true"], True), (["record:=true", "lockstep:=false"], False), (["lockstep:=true"], True),
+    (["record:=true", "use_sim_time:=true"], False), (["lockstep:=0", "record:=true"], False),
+])
+def test_recording_is_in_lockstep_where_the_clock_is_ours(world, words, expected):
+    nodes = {n.executable: n.parameters for n in simulation_graph(*parse_arguments([f"world:={world}", *words]))}
+    assert nodes["demo_robot"]["lockstep"] == nodes["frame_camera"]["lockstep"] == expected
+    assert nodes["frame_camera"]["use_sim_time"] == (expected or "use_sim_time:=true" in words)
+    assert nodes["demo_robot"]["use_sim_time"] == ("use_sim_time:=true" in words), "in lockstep it makes the time"
+    if "record:=true" in words:
+        assert nodes["bag_recorder"]["lockstep"] == expected
+        assert nodes["bag_recorder"]["wait_for"] == ["camera/frame_camera", "demo_robot"]
+
+
+def test_all_names_move_with_a_namespace_around_them(world):
+    """Nothing but TF and the clock is named absolutely, so that a pushed namespace reaches recorder and viewer too."""
+    nodes = simulation_graph(*parse_arguments([f"world:={world}", "record:=true", "bag:=b", "namespace:=front/eye"]))
+    _, recorder, viewer, robot = (node.parameters for node in nodes)
+    assert viewer["image"] == "front/eye/image_raw"
+    names = {topic.split()[0] for topic in recorder["topics"]}
+    assert {name for name in names if name.startswith("/")} == {"/tf", "/tf_static"}
+    assert "front/eye/image_raw" in names and "odom" in names
+    assert robot["wait_for"] == ["front/eye/frame_camera", "bag_recorder"]
+
+
+def test_every_new_argument_reaches_its_node(world):
+    words = [f"world:={world}", "camera_frame:=eye", "map_frame:=site", "preset:=fast", "tf_timeout:=2",
+             "always_on:=true", "host:=0.0.0.0"]
+    nodes = {n.executable: n.parameters for n in simulation_graph(*parse_arguments(words))}
+    camera, robot, viewer = nodes["frame_camera"], nodes["demo_robot"], nodes["viewer"]
+    names = ("camera_frame", "map_frame", "preset", "tf_timeout", "always_on")
+    assert [camera[name] for name in names] == ["eye", "site", "fast", 2.0, True]
+    assert (robot["camera_frame"], robot["map_frame"], viewer["map_frame"], viewer["host"]) == (
+        "eye", "site", "site", "0.0.0.0")
 
 
 def test_the_documentation_lists_every_parameter():

@@ -64,7 +64,7 @@ class FrameAccounts:
     def values(self) -> dict[str, str]:
         """The accounts as text, for a Ledger."""
         counts = self.counts
-        names = ("asked", "published", "unfinished", OVERRUNS)
+        names = ("asked", "published", "unfinished", "outside", OVERRUNS)
         reasons = sorted(name for name in counts if name.startswith(DROPPED))
         texts = {name: str(counts[name]) for name in (*names, *reasons)}
         return texts | {"newest": seconds(self._newest), "topics": " ".join(self._topics), "run": self._run} | (

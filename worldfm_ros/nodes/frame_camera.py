@@ -81,6 +81,9 @@ class FrameCamera(Node):
     def close(self) -> None:
         """Stop painting, and tell the final accounts."""
         self._worker.close()
+        if not self._begun or not self.count_publishers("/tf"):
+            for _ in self._listener.waiting():
+                self._health.after()
         if self._steps:
             self._steps.leave()
         self._health.close()

@@ -79,8 +79,9 @@ class Health:
         self.warn(f"waits.{reason}", text)
 
     def begun(self) -> None:
-        """TF is known: the drive has begun."""
+        """TF is known: the drive has begun. Told at once, so that a recorder counts from here."""
         self._waits_for = ""
+        self.report()
 
     def after(self) -> None:
         """A tick of after the drive: the publisher of TF has gone."""
@@ -111,7 +112,7 @@ class Health:
     def report(self) -> None:
         """Tell the accounts on /diagnostics: once a second, and at the end."""
         no_clock = "" if self.accounts.final else missing_clock(self._node)  # at the end it may have gone before us
-        if no_clock:
+        if no_clock and not self._node.get_clock().now().nanoseconds:  # else it was there, and has ended
             self.warn("no_clock", no_clock)
         array = DiagnosticArray(status=[self._status(no_clock)])
         array.header.stamp = self._node.get_clock().now().to_msg()
