@@ -18,6 +18,7 @@ from worldfm_ros.nodes.tf_history import seconds
 
 REPEAT = 0.5  # seconds until a step that somebody has not answered is asked for again
 COMPLAIN = 5.0  # seconds between two lines about who is waited for
+PATIENCE = 4.0  # no complaint before this many times what the slowest of the last steps took: a slow model is no news
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Stepper:
         self._answers = node.create_publisher(DiagnosticArray, DONE_TOPIC, ANSWERS)
         node.create_subscription(DiagnosticArray, DONE_TOPIC, self._on_answer, ANSWERS)
         self._asked_at = self._silent_since = self._began_at = monotonic()
+        self._usual = 0.0  # seconds that a step takes, the slow ones remembered for some time
+        self._step_began = monotonic()
         self._complained = False
         self._open = True  # the present step is not answered by all
         self.paused, self._granted = False, 0
@@ -98,6 +101,8 @@ class Stepper:
     def _go_on(self) -> None:
         if self._open and not self._barrier.missing():
             self._open = False
+            if self.stamp > self._settings.start:  # the first one waits for models to be loaded
+                self._usual = max(0.9 * self._usual, monotonic() - self._step_began)
             self._tell_that_it_goes_on()
             self._ended = self._ended or self._finished(self.stamp)
         if self._open:
@@ -111,7 +116,7 @@ class Stepper:
             self._alarm.reset()
             return
         self._granted = max(0, self._granted - 1)
-        self._open, self._silent_since = True, monotonic()
+        self._open, self._silent_since, self._step_began = True, monotonic(), monotonic()
         self._barrier.begin(self.stamp + self._settings.period)
         self._advance(self._barrier.previous, self._barrier.stamp)
         self._ask()
@@ -136,7 +141,8 @@ class Stepper:
         if self._open and now - self._asked_at > REPEAT:
             self._repeat()
             self._ask()
-        if self._open and now - self._silent_since > COMPLAIN:
+        late = now - self._step_began > PATIENCE * self._usual
+        if self._open and late and now - self._silent_since > COMPLAIN:
             self._silent_since, self._complained = now, True
             self._complain(", ".join(self._barrier.missing()))
 
