@@ -17,6 +17,7 @@ ROS = {
     "geometry_msgs",
     "nav_msgs",
     "std_msgs",
+    "std_srvs",
     "tf2_msgs",
     "diagnostic_msgs",
     "builtin_interfaces",
