@@ -67,6 +67,20 @@ def test_a_ledger_counts_what_the_camera_did_while_it_was_listened_to(runs, data
     assert bool(ledger.shortfall()) == (due > 0), "of camera_info nothing is there, of image_raw all that was published"
 
 
+def test_ticks_that_turn_out_to_be_after_the_drive_are_taken_back():
+    """The last report has fewer asked frames than the one before it, which comes once more and does not count."""
+    accounts, ledger = FrameAccounts(TOPICS), Ledger(TOPICS[:1])
+    ledger.report("/eye", accounts.values())
+    for stamp in play(accounts, ["published"] * 10 + ["unfinished"] * 5):
+        ledger.recorded(TOPICS[0], stamp)
+    late = accounts.values()
+    for _ in range(5):
+        accounts.outside()
+    for values in (late, accounts.values(), late):
+        ledger.report("/eye", values)
+    assert ledger.lines() == [f"{TOPICS[0]}: 10 asked, 10 published, 0 lost, 10 in the bag"]
+
+
 def test_what_was_before_the_first_report_does_not_count():
     accounts, ledger = FrameAccounts(TOPICS), Ledger(TOPICS[:1])
     before = play(accounts, ["published"] * 3 + ["overruns"] * 50)

@@ -33,6 +33,7 @@ from worldfm_ros.nodes.conversions import SECOND, stamp_to_ns, to_transform_stam
 from worldfm_ros.nodes.demo_robot import FIRST_STAMP, DemoRobot
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.stepper import Stepper, StepSettings
+from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.sources.rgbd_folder import write_poses
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.storage import World
@@ -152,15 +153,20 @@ def test_a_camera_that_is_killed_and_started_again_owes_nothing(ros, tmp_path, c
     simulation = Simulation(ros, tmp_path, ["left", "right"], stamps=20).start()
     ros.wait_for(lambda: simulation.reached(8), "the middle of the drive")
     simulation.kill("left")
-    stood = simulation.robot.stepper.stamp
-    text = f"the simulation stands at {stood // SECOND}.{stood % SECOND:09d} and waits for "
     log = []
-    ros.wait_for(lambda: log.append(capfd.readouterr().err) or text in "".join(log), "what it waits for")
-    assert "/left/frame_camera" in "".join(log).split(text)[1].splitlines()[0]
-    assert simulation.robot.stepper.stamp == stood
+
+    def complaint():
+        log.append(capfd.readouterr().err)
+        return re.search(r"the simulation stands at (\S+) and waits for (.*)", "".join(log))
+
+    line = ros.wait_for(complaint, "what it waits for")
+    stood = simulation.robot.stepper.stamp
+    assert line[1] == seconds(stood) and "/left/frame_camera" in line[2]
+    ros.wait_for(lambda: simulation.robot.stepper._barrier.missing()[0] == "/left/frame_camera", "the others")
+    assert simulation.robot.stepper.stamp == stood and simulation.robot.exit_code is None
     simulation.start_camera("left")
     simulation.check(simulation.finish())
-    assert "all have answered for" in "".join([*log, capfd.readouterr().err]), "it says that it goes on"
+    assert f"all have answered for {line[1]}" in "".join([*log, capfd.readouterr().err]), "it says that it goes on"
 
 
 def test_a_paused_simulation_stands_still_and_goes_on(ros, tmp_path):

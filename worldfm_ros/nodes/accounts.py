@@ -113,6 +113,7 @@ class Ledger:
         self._before: dict[str, Counter[str]] = {}  # by camera: what the runs before its present one add, or take away
         self._latest: dict[str, Counter[str]] = {}
         self._run: dict[str, str] = {}  # by camera: which run its latest report is of
+        self._order: dict[str, int] = {}  # by camera: how far its latest report is
         self._since: dict[str, int] = {}  # by camera: stamp after which its frames count, ns
         self._topics: dict[str, tuple[str, ...]] = {}
         self._stamps: dict[str, set[int]] = {topic: set() for topic in topics}  # what is in the bag
@@ -125,14 +126,16 @@ class Ledger:
         named = ("asked", "published", "unfinished", OVERRUNS)
         counts = Counter({name: int(text) for name, text in values.items()
                           if name in named or name.startswith(DROPPED)})
+        # ticks, and finished ticks: neither ever decreases in a run, as what was asked for does at the end of a drive
+        order = 2 * (counts["asked"] + int(values.get("outside", 0))) - counts["unfinished"]
         if camera not in self._latest:
             self._since[camera] = nanoseconds(values.get("newest", "0"))
             self._before[camera] = Counter({name: -count for name, count in _finished(counts).items()})
         elif values["run"] != self._run[camera]:
             self._before[camera].update(_finished(self._latest[camera]))
-        elif counts["asked"] < self._latest[camera]["asked"]:
+        elif order < self._order[camera]:
             return  # overtaken by a newer one on another topic
-        self._latest[camera], self._run[camera] = counts, values["run"]
+        self._latest[camera], self._run[camera], self._order[camera] = counts, values["run"], order
         self._topics[camera] = tuple(values["topics"].split())
         (self._final.add if "final" in values else self._final.discard)(camera)
 

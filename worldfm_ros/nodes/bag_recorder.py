@@ -34,7 +34,7 @@ from worldfm_ros.nodes.participant import resolved, values_of
 from worldfm_ros.nodes.recording import Recording, Topic
 from worldfm_ros.nodes.runner import run
 from worldfm_ros.nodes.stepped_recorder import SteppedRecorder
-from worldfm_ros.nodes.tf_history import seconds
+from worldfm_ros.nodes.tf_history import CACHE, seconds
 
 DEPTH = 100  # messages that DDS keeps for a topic while the executor is busy
 TAKE_TIME = 1.0  # seconds, at the end, for what DDS has delivered and nobody has taken, and the cameras' final accounts
@@ -52,6 +52,7 @@ class RecorderParameters:
     wait_for: list[str] = describe([], "in lockstep, the nodes whose answer to a step comes before this one's")
 
 
+STATIC = "/tf_static"
 CLOCK = Topic("/clock", "rosgraph_msgs/msg/Clock")
 
 
@@ -105,7 +106,7 @@ class BagRecorder(Node):
     def _subscribe(self, topic: Topic, cls: type) -> None:
         # no image may be lost; clocks are often best effort and each is outdated by the next
         reliability = ReliabilityPolicy.BEST_EFFORT if topic.name == CLOCK.name else ReliabilityPolicy.RELIABLE
-        latched = topic.name.endswith("/tf_static")
+        latched = topic.name.endswith(STATIC)
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
         announced = False
@@ -124,6 +125,8 @@ class BagRecorder(Node):
 
     def _put(self, topic: str, data: bytes, header_stamp: int) -> None:
         now = self.get_clock().now().nanoseconds
+        if self._steps is not None and now and topic != STATIC and now < header_stamp < now + CACHE:
+            now = header_stamp  # in lockstep it is published at this time, and /clock has not yet said so
         self._held.append((topic, data, header_stamp))
         if not now and not self._closing:  # the simulated time has not begun, and what came is of its begin
             return
@@ -225,9 +228,10 @@ def message_class(name: str) -> type:
 
 
 def stamp_reader(cls: type) -> Callable[[bytes], int]:
-    """Reads the header's stamp (ns) out of serialised messages of a type; that of the first transform of TF; else 0."""
+    """Reads the stamp (ns) of serialised messages of a type: of the header, the first transform, the clock; else 0."""
     first = next(iter(cls.get_fields_and_field_types().items()), ("", ""))
-    offset = {"std_msgs/Header": 4, "sequence<geometry_msgs/TransformStamped>": 8}.get(first[1])
+    offset = {"std_msgs/Header": 4, "builtin_interfaces/Time": 4,
+              "sequence<geometry_msgs/TransformStamped>": 8}.get(first[1])
 
     def read(data: bytes) -> int:
         if offset is None or len(data) < offset + 8:
