@@ -405,6 +405,9 @@ def test_after_the_publisher_of_tf_has_gone_nothing_is_lost(ros, bench, robot):
     robot.stopped.set()
     robot.join()
     before = camera._health.accounts.counts
+    _, _, stop, thread = next(entry for entry in ros._spinning if entry[0] is bench)
+    stop.set()  # nothing of a node may be destroyed while it spins
+    thread.join()
     bench.destroy_publisher(bench.tf)
     ros.wait_for(lambda: camera._health.accounts.counts["outside"] > before["outside"] + 20, "ticks after the drive")
     counts = camera._health.accounts.counts
