@@ -125,8 +125,9 @@ class BagRecorder(Node):
 
     def _put(self, topic: str, data: bytes, header_stamp: int) -> None:
         now = self.get_clock().now().nanoseconds
-        if self._steps is not None and now and topic != STATIC and now < header_stamp < now + CACHE:
-            now = header_stamp  # in lockstep it is published at this time, and /clock has not yet said so
+        newest = self._recording.newest
+        if self._steps is not None and now and topic != STATIC and abs(header_stamp - now) < CACHE > newest - now:
+            now = max(newest, header_stamp)  # in lockstep it was published then, whatever of /clock has come
         self._held.append((topic, data, header_stamp))
         if not now and not self._closing:  # the simulated time has not begun, and what came is of its begin
             return
