@@ -67,7 +67,7 @@ class Numbered(PosedFrames):
     def __getitem__(self, position):
         return SimpleNamespace(index=range(self.count)[position])
 
-    camera = files = None
+    camera = files = poses = None
 
 
 @given(strategies.integers(0, 200), strategies.integers(1, 6))

@@ -40,7 +40,7 @@ def test_poses_survive_the_file_to_the_last_bit(tmp_path):
         (f"{GOOD}\n1 0 0 nan 0 0 0 1", r"poses.txt:2: .*three finite numbers"),
         (f"{GOOD}\n1 0 0 inf 0 0 0 1", r"poses.txt:2: .*three finite numbers"),
         (f"{GOOD}\n1 0 0 0 0 0 0 nan", r"poses.txt:2: .*length 1"),
-        (f"{GOOD}\n1 0 0 0 0 0 0 1.002", r"poses.txt:2: .*length 1 within 0.001"),
+        (f"{GOOD}\n1 0 0 0 0 0 0 1.006", r"poses.txt:2: .*squared length of 1 within 0.01"),
         (f"3 {GOOD[2:]}\n2 {GOOD[2:]}", r"poses.txt:2: .*rise.*got 2 after 3"),
         (f"{GOOD}\n{GOOD}", r"poses.txt:2: .*rise.*got 0 after 0"),
         ("-1 0 0 0 0 0 0 1", r"poses.txt:1: .*rise"),

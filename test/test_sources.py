@@ -95,7 +95,7 @@ def test_clips_are_cut_of_it(recordings, form):
 def test_what_the_bag_lacks_is_said(tmp_path, monkeypatch, capsys):
     write_bag(tmp_path / "bag", bag_messages(poses_of=range(3, 15)))
     worldfm(monkeypatch, "world", "build", "bag", tmp_path / "bag", "--out", tmp_path / "world", "--voxel", VOXEL)
-    assert "left out: 5 frames, no transform of base at the picture's time" in capsys.readouterr().out
+    assert "left out: 5 of 17 frames: " in capsys.readouterr().err
     worldfm(monkeypatch, "eval", tmp_path / "bag", "--hold-out", 4, "--voxel", VOXEL, "--model", "anchors",
             "--width", 48, "--height", 36, "--json", tmp_path / "figures.json")
-    assert "left out: 5 frames" in capsys.readouterr().err
+    assert "left out: 5 of 17 frames: " in capsys.readouterr().err

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 MAX_IMAGE_SIDE = 8192
-QUATERNION_TOLERANCE = 1e-3
+QUATERNION_TOLERANCE = 0.01  # of the squared length, as tf2 has it: 0.71 0.71 passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,12 @@ class Pose:
 
     @classmethod
     def from_quaternion(cls, translation, xyzw) -> Pose:
-        """A pose from metres and a quaternion (x, y, z, w); normalised within 1e-3 of unit length, refused beyond."""
+        """A pose from metres and a quaternion (x, y, z, w); normalised where |q|^2 is 1 within 1 %, else refused."""
         xyzw = np.asarray(xyzw, dtype=np.float64)
         norm = np.linalg.norm(xyzw) if xyzw.shape == (4,) else math.nan
-        if not abs(norm - 1.0) <= QUATERNION_TOLERANCE:
+        if not abs(norm * norm - 1.0) <= QUATERNION_TOLERANCE:
             raise ValueError(
-                f"a rotation quaternion (x, y, z, w) has length 1 within {QUATERNION_TOLERANCE}, "
+                f"a rotation quaternion (x, y, z, w) has a squared length of 1 within {QUATERNION_TOLERANCE}, "
                 f"got {xyzw.tolist()} of length {norm:.6g}"
             )
         return cls(Rotation.from_quat(xyzw), translation)

@@ -17,9 +17,11 @@ from training.data.shard_index import read_index
 from training.data.shards import ShardedClips, write_shards
 from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
+from worldfm_ros.cli.fitting import fitting
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import TARGETS
 from worldfm_ros.progress import Progress
+from worldfm_ros.sources.conventions import Conventions
 from worldfm_ros.sources.sources import ClipSource, Joined, open_source
 
 SHEET = "contact_sheet.png"
@@ -38,6 +40,7 @@ def build(
     clips_per_scene: int = 8,
     clips_per_shard: int = 32,
     topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
+    conventions: tyro.conf.OmitArgPrefixes[Conventions] = Conventions(),
     json: AsJson = False,
 ) -> None:
     """Write the clips of sources to shards, and a contact sheet of training pairs to look at.
@@ -56,9 +59,13 @@ def build(
     """
     if out == Path():
         raise ValueError("--out is a folder for the shards alone, got the current one or nothing")
-    clips: list[ClipSource] = [open_source(source, stride, topics) for source in sources]
+    clips: list[ClipSource] = [open_source(source, stride, topics, conventions) for source in sources]
+    for source in clips:
+        fitting(source.frames)
     origin = {"sources": [str(source) for source in sources], "files": [source.fingerprint[:16] for source in clips],
               "stride": stride}
+    if conventions != Conventions():
+        origin["conventions"] = asdict(conventions)
     if topics != TopicOptions():
         origin["topics"] = asdict(topics)
     frames_skipped = sum((source.skipped for source in clips), Counter())

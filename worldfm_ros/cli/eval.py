@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 import tyro
 
+from worldfm_ros.cli.fitting import fitting
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import LENGTH
 from worldfm_ros.evaluation.degradation import Degradation
@@ -23,6 +24,7 @@ from worldfm_ros.files import write_json
 from worldfm_ros.geometry import check_image_size
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.bag import Topics
+from worldfm_ros.sources.conventions import Conventions
 from worldfm_ros.sources.open import open_frames
 from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import read_world
@@ -67,13 +69,11 @@ class Protocol:
         if min(self.width, self.height) < MIN_SIDE:
             raise ValueError(f"pictures are {MIN_SIDE} pixels wide and high, or more, got {self.width}x{self.height}")
 
-    def find(self, source: Path, topics: Topics, degradation: Degradation) -> HeldOutViews:
+    def find(self, source: Path, topics: Topics, conventions: Conventions, degradation: Degradation) -> HeldOutViews:
         """The views in `source`. Raises ValueError or FileNotFoundError for a source that does not have them."""
         from worldfm_ros.evaluation.held_out import ClipViews, Photographs, WorldViews, hold_out, targets
 
-        frames = open_frames(self.views or source, topics)
-        for reason, count in frames.skipped.items():
-            print(f"left out: {count} frames, {reason}", file=sys.stderr)
+        frames = fitting(open_frames(self.views or source, topics), conventions)
         photographs = Photographs(frames, self.width, self.height)
         if self.clips is not None:
             return ClipViews(photographs, degradation, self.count)
@@ -97,6 +97,7 @@ def evaluate(
     protocol: tyro.conf.OmitArgPrefixes[Protocol],
     degradation: tyro.conf.OmitArgPrefixes[Degradation],
     topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
+    conventions: tyro.conf.OmitArgPrefixes[Conventions] = Conventions(),
     montage: Path | None = None,
     preset: str = "exact",
     noise: str | None = None,
@@ -128,7 +129,7 @@ def evaluate(
     painter = load_model(model, degradation.seed, preset)
     if noise is not None:
         painter.noise = find_noise(noise, model, degradation.seed)
-    views = protocol.find(source, topics, degradation)
+    views = protocol.find(source, topics, conventions, degradation)
     perceptual = find_perceptual(len(views))
     result = judge.evaluate(views, painter, Progress(f"painting with {model}"), perceptual)
     settings = {"source": source, "model": model, "preset": preset, "noise": noise, **asdict(protocol),

@@ -7,9 +7,11 @@ from pathlib import Path
 import tyro
 
 from worldfm_ros.cli.facts import AsJson, print_facts
+from worldfm_ros.cli.fitting import fitting
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.bag import BagFrames
+from worldfm_ros.sources.conventions import Conventions
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_colmap
 from worldfm_ros.sources.rgbd_folder import RgbdFolder
@@ -19,50 +21,52 @@ from worldfm_ros.world.builders.fusion import FusionSettings
 from worldfm_ros.world.storage import World, read_manifest, write_world
 
 Source = tyro.conf.Positional[Path]
-
-
 Settings = tyro.conf.OmitArgPrefixes[FusionSettings]
+Meaning = tyro.conf.OmitArgPrefixes[Conventions]
 
 
-def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings()) -> None:
+def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings(),
+               conventions: Meaning = Conventions()) -> None:
     """Build a world from an RGB-D folder (rgb/, depth/, poses.txt, camera.yaml).
 
     Args:
         source: the RGB-D folder.
         out: the world folder to write; a world that is there is replaced.
     """
-    _fuse(RgbdFolder(source), settings, out)
+    _fuse(RgbdFolder(source), settings, out, conventions)
 
 
 def build_bag(source: Source, out: Path, topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
-              settings: Settings = FusionSettings()) -> None:
+              settings: Settings = FusionSettings(), conventions: Meaning = Conventions()) -> None:
     """Build a world from a bag with colour, registered depth, camera_info and TF (ROS 1 or 2, any storage).
 
     Args:
         source: the bag.
         out: the world folder to write; a world that is there is replaced.
     """
-    _fuse(BagFrames(source, topics), settings, out)
+    _fuse(BagFrames(source, topics), settings, out, conventions)
 
 
-def build_transforms(source: Source, out: Path, settings: Settings = FusionSettings()) -> None:
+def build_transforms(source: Source, out: Path, settings: Settings = FusionSettings(),
+                     conventions: Meaning = Conventions()) -> None:
     """Build a world from a nerfstudio transforms.json with depth.
 
     Args:
         source: the transforms.json, or its folder.
         out: the world folder to write; a world that is there is replaced.
     """
-    _fuse(TransformsFrames(source), settings, out)
+    _fuse(TransformsFrames(source), settings, out, conventions)
 
 
-def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings()) -> None:
+def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings(),
+                 conventions: Meaning = Conventions()) -> None:
     """Build a world from a COLMAP project (sparse/, images/, and stereo/depth_maps/ or depth/), in the model's scale.
 
     Args:
         source: the project folder.
         out: the world folder to write; a world that is there is replaced.
     """
-    _fuse(open_colmap(source), settings, out)
+    _fuse(open_colmap(source), settings, out, conventions)
 
 
 def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", seed: int = 0) -> None:
@@ -104,10 +108,11 @@ def describe(path: Path) -> dict:
     }
 
 
-def _fuse(frames: PosedFrames, settings: FusionSettings, out: Path) -> None:
+def _fuse(frames: PosedFrames, settings: FusionSettings, out: Path, conventions: Conventions) -> None:
+    frames = fitting(frames, conventions)
     _finish(rgbd.build(frames, settings, Progress(f"fusing {frames.path}")), out)
-    for reason, count in frames.skipped.items():
-        print(f"left out: {count} frames, {reason}")
+    if not frames.metric:
+        print("the scale is arbitrary: lengths are not metres")
 
 
 def _finish(world: World, out: Path) -> None:

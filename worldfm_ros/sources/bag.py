@@ -84,6 +84,10 @@ class BagFrames(PosedFrames):
     def camera(self) -> Intrinsics:
         return self.intrinsics
 
+    @property
+    def poses(self) -> list[Pose]:
+        return [pose for _, _, pose in self._frames]
+
     def files(self) -> list[Path]:
         return sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
 

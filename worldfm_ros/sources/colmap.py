@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
+import math
 from pathlib import Path
 import re
 import struct
@@ -20,11 +22,13 @@ import numpy as np
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.sources.frames import PosedFrames
-from worldfm_ros.sources.images import check_sizes, read_depth, read_rgb
+from worldfm_ros.sources.images import MILLIMETRES, check_sizes, natural, read_depth, read_rgb, registered_depth
 from worldfm_ros.sources.lens import rectified
 
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")  # by number
 PARAMETERS = dict(zip(MODELS, (3, 4, 4, 5, 8), strict=True))
+NEAREST, USUAL, FARTHEST = 0.4, 3.0, 25.0  # metres: median depths of pictures
+SCALED_BY = 5  # depth maps
 POINT_BYTES = 24  # of images.bin: x, y, point id
 
 
@@ -44,11 +48,14 @@ class ColmapImage:
 class ColmapFrames(PosedFrames):
     """The frames of a model folder (cameras and images, .txt or .bin) in order of their names.
 
-    depth: a folder with NAME.png or STEM.png (uint16 millimetres), or COLMAP's own maps, NAME.geometric.bin or
-    NAME.photometric.bin. Raises ValueError or FileNotFoundError naming what is wrong.
+    depth: a folder with NAME.png or STEM.png (uint16 thousandths of the model's unit), or COLMAP's own maps,
+    NAME.geometric.bin or NAME.photometric.bin. A model whose depths are far from what pictures in metres have is scaled
+    by a power of ten, poses and depth alike (`scale`): worlds keep millimetres. Raises ValueError or FileNotFoundError
+    naming what is wrong.
     """
 
     metric = False
+    written = "world-to-camera"
 
     def __init__(self, model: str | Path, images: str | Path, depth: str | Path | None) -> None:
         if depth is None or not Path(depth).is_dir():
@@ -59,7 +66,9 @@ class ColmapFrames(PosedFrames):
         self.path = Path(model)
         self.skipped = Counter()
         self.cameras, views = read_model(self.path)
-        self.views = sorted(views, key=lambda view: view.name)
+        self.views = sorted(views, key=lambda view: natural(view.name))
+        if not self.views:
+            raise ValueError(f"{self.path} has no posed image")
 
     def __len__(self) -> int:
         return len(self.views)
@@ -67,10 +76,35 @@ class ColmapFrames(PosedFrames):
     def __getitem__(self, position: int) -> RgbdFrame:
         view = self.views[position]
         camera = self.cameras[view.camera]
-        path = self._depth_path(view.name)
-        rgb, depth = read_rgb(self.images / view.name), (read_depth_map if path.suffix == ".bin" else read_depth)(path)
+        rgb, depth = read_rgb(self.images / view.name), registered_depth(self._depth(view.name), camera.intrinsics)
         check_sizes(rgb, depth, camera.intrinsics, str(self.images / view.name))
-        return rectified(RgbdFrame(position, rgb, depth, camera.intrinsics, view.T_world_camera), camera.distortion)
+        return rectified(RgbdFrame(position, rgb, depth * np.float32(self.scale), camera.intrinsics,
+                                   self.poses[position]), camera.distortion)
+
+    @cached_property
+    def poses(self) -> list[Pose]:
+        return [Pose(view.T_world_camera.rotation, self.scale * view.T_world_camera.translation)
+                for view in self.views]
+
+    @cached_property
+    def scale(self) -> float:
+        """1, or the power of ten that brings the usual depth near 3 m."""
+        chosen = {int(k) for k in np.linspace(0, len(self.views) - 1, SCALED_BY)}
+        paths = [path for k in sorted(chosen) if (path := self._depth_path(self.views[k].name)).exists()]
+        medians = [np.median(depth[depth > 0]) for depth in map(self._read_depth, paths) if depth.any()]
+        median = float(np.median(medians)) if medians else USUAL
+        return 1.0 if NEAREST <= median <= FARTHEST else 10.0 ** round(math.log10(USUAL / median))
+
+    @cached_property
+    def units(self) -> float:
+        return 1.0 if self._depth_path(self.views[0].name).suffix == ".bin" else MILLIMETRES
+
+    def _depth(self, name: str) -> np.ndarray:
+        return self._read_depth(self._depth_path(name))
+
+    @staticmethod
+    def _read_depth(path: Path) -> np.ndarray:
+        return read_depth_map(path) if path.suffix == ".bin" else read_depth(path)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 from worldfm_ros.clips import RgbdFrame
-from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.geometry import Intrinsics, Pose
 
 
 class PosedFrames(Sequence[RgbdFrame]):
@@ -17,13 +17,16 @@ class PosedFrames(Sequence[RgbdFrame]):
 
     path: where they are. skipped: how many the source holds that could not be used, by reason. has_depth: whether
     depth was measured; frames without have 0 everywhere. metric: whether lengths are metres; else their scale is
-    arbitrary.
+    arbitrary. units: of the stored depth a metre; written: how the stored poses are written (conventions.py): what they
+    were read as.
     """
 
     path: Path
     skipped: Counter[str]
     has_depth: bool = True
     metric: bool = True
+    units: float = 1000.0
+    written: str = "camera-to-world"
 
     @property
     def name(self) -> str:
@@ -34,6 +37,11 @@ class PosedFrames(Sequence[RgbdFrame]):
     @abstractmethod
     def camera(self) -> Intrinsics:
         """The first frame's camera; a source may have several, and each frame tells its own."""
+
+    @property
+    @abstractmethod
+    def poses(self) -> list[Pose]:
+        """T_world_camera of each frame, without reading the pictures."""
 
     @abstractmethod
     def files(self) -> list[Path]:

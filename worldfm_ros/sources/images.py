@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+import re
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from worldfm_ros.geometry import Intrinsics
+
+MILLIMETRES = 1000.0  # units a metre
+FULL = np.iinfo(np.uint16).max
+SAME_ASPECT = 0.01
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -37,15 +43,39 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     return image
 
 
-def read_depth(path: Path) -> np.ndarray:
-    """(H, W) float32 metres, 0 = none, of a picture of one channel of uint16 millimetres.
+def read_depth(path: Path, units: float = MILLIMETRES) -> np.ndarray:
+    """(H, W) float32 metres, 0 = none, of a picture of one channel of 16 bits, `units` a metre.
 
     Raises FileNotFoundError or ValueError naming the file.
     """
-    depth = np.asarray(read_image(path))
-    if depth.ndim != 2 or depth.dtype != np.uint16:
-        raise ValueError(f"{path}: depth is one channel of uint16 millimetres, got {depth.dtype} {depth.shape}")
-    return depth.astype(np.float32) / 1000
+    return stored_depth(np.asarray(read_image(path)), units, str(path))
+
+
+def stored_depth(stored: np.ndarray, units: float, where: str) -> np.ndarray:
+    """(H, W) float32 metres, 0 = none, of a 16-bit picture's numbers. Raises ValueError naming `where`.
+
+    0 and 65535 both say that nothing was measured. Older Pillows open 16-bit PNGs as int32.
+    """
+    if stored.dtype == np.int32 and stored.size and 0 <= stored.min() and stored.max() <= FULL:
+        stored = stored.astype(np.uint16)
+    if stored.ndim != 2 or stored.dtype != np.uint16:
+        raise ValueError(f"{where}: depth is one channel of uint16 (millimetres if nothing else is said), got "
+                         f"{stored.dtype} {stored.shape}")
+    return np.where(stored < FULL, stored / np.float32(units), np.float32(0)).astype(np.float32)
+
+
+def registered_depth(depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
+    """Depth in the camera's number of pixels: what is smaller or larger, but of the same shape, shows the same view."""
+    height, width = depth.shape
+    alike = abs(width * intrinsics.height / (height * intrinsics.width) - 1) < SAME_ASPECT
+    if not alike or (height, width) == (intrinsics.height, intrinsics.width):
+        return depth
+    return cv2.resize(depth, (intrinsics.width, intrinsics.height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def natural(name: str) -> list:
+    """A key that sorts names by the numbers in them: 2.png before 10.png."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def check_sizes(rgb: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics, where: str) -> None:

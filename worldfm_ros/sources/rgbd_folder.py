@@ -2,7 +2,7 @@
 
 rgb/%06d.jpg    depth/%06d.png (uint16 millimetres, 0 = none; the folder may be absent)
 poses.txt       index tx ty tz qx qy qz qw     (camera-to-world, optical axes, metres)
-camera.yaml     width height distortion_model D K       mask.png (optional, 0 = not part of the scene)
+camera.yaml     width height distortion_model D K, optional depth_scale       mask.png (optional, 0 = not the scene)
 """
 
 from __future__ import annotations
@@ -19,14 +19,30 @@ import yaml
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sources.conventions import READ
 from worldfm_ros.sources.frames import PosedFrames
-from worldfm_ros.sources.images import read_depth, read_image, read_rgb
+from worldfm_ros.sources.images import MILLIMETRES, read_depth, read_image, read_rgb, registered_depth
 from worldfm_ros.sources.lens import coefficients, rectified
+from worldfm_ros.sources.meanings import depth_units, pose_convention
+
+LOST = "the tracker was lost (a pose that is not finite)"
+MEANINGS = ("pose_convention", "scale")  # the latter a remark for people
 
 
 def read_poses(path: str | Path) -> dict[int, Pose]:
     """T_world_camera by frame index, in file order. Raises ValueError naming the line that is wrong."""
+    poses, lost = read_track(path)
+    if lost:
+        raise ValueError(f"{path}: {len(lost)} of {len(poses) + len(lost)} poses are lost (inf, nan or a zero "
+                         f"quaternion), first index {lost[0]}; a trajectory is complete: take these lines out")
+    return poses
+
+
+def read_track(path: str | Path) -> tuple[dict[int, Pose], list[int]]:
+    """T_world_camera by frame index, in file order, and the indices where the tracker was lost: not finite, or a zero
+    quaternion. Raises ValueError naming the line that is wrong, and for a track without a pose."""
     poses: dict[int, Pose] = {}
+    lost: list[int] = []
     last = -1
     for number, line in enumerate(_read_text(Path(path)).splitlines(), start=1):
         fields = line.split("#")[0].split()
@@ -41,14 +57,18 @@ def read_poses(path: str | Path) -> dict[int, Pose]:
             raise ValueError(f"{where}: expected 7 numbers after the index, got {len(values)}: {line!r}")
         if index <= last:
             raise ValueError(f"{where}: indices must rise from line to line, got {index} after {last}; sort the file")
+        last = index
+        if not np.isfinite(values).all() or not any(values[3:]):
+            lost.append(index)
+            continue
         try:
             poses[index] = Pose.from_quaternion(values[:3], values[3:])
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        last = index
     if not poses:
-        raise ValueError(f"{path}: no poses; expected lines 'index tx ty tz qx qy qz qw'")
-    return poses
+        raise ValueError(f"{path}: no poses; expected lines 'index tx ty tz qx qy qz qw'"
+                         + (f"; all {len(lost)} are lost (inf, nan or a zero quaternion)" if lost else ""))
+    return poses, lost
 
 
 def write_poses(poses: Mapping[int, Pose], path: str | Path) -> None:
@@ -107,23 +127,27 @@ class RgbdFolder(PosedFrames):
                     f"{self.path} is no RGB-D folder: {name} is missing "
                     "(expected rgb/, poses.txt, camera.yaml and usually depth/)"
                 )
-        self.poses = read_poses(self.path / "poses.txt")
+        self._poses, self._lost = read_track(self.path / "poses.txt")
+        if self._lost:
+            self.skipped[LOST] = len(self._lost)
         self.intrinsics, self.distortion = read_camera(self.path / "camera.yaml")
+        self.units, self.written = read_meanings(self.path / "camera.yaml")
+        self._poses = {index: READ[self.written](pose) for index, pose in self._poses.items()}
         self.has_depth = (self.path / "depth").is_dir()
         self._check_indices()
         self._mask = self._read_mask()
 
     def __len__(self) -> int:
-        return len(self.poses)
+        return len(self._poses)
 
     def __getitem__(self, position: int) -> RgbdFrame:
-        index = list(self.poses)[position]
+        index = list(self._poses)[position]
         rgb = read_rgb(self._rgb_path(index))
         self._check_size(self._rgb_path(index), rgb)
         depth = self._read_depth(index)
         if self._mask is not None:
             depth = np.where(self._mask, depth, np.float32(0))
-        frame = RgbdFrame(index, rgb, depth, self.intrinsics, self.poses[index], scene=self._mask)
+        frame = RgbdFrame(index, rgb, depth, self.intrinsics, self._poses[index], scene=self._mask)
         return rectified(frame, self.distortion)
 
     @property
@@ -133,6 +157,10 @@ class RgbdFolder(PosedFrames):
     @property
     def camera(self) -> Intrinsics:
         return self.intrinsics
+
+    @property
+    def poses(self) -> list[Pose]:
+        return list(self._poses.values())
 
     def files(self) -> list[Path]:
         pictures = [path for name in ("rgb", "depth") for path in sorted((self.path / name).glob("*"))]
@@ -144,13 +172,13 @@ class RgbdFolder(PosedFrames):
         return jpg if jpg.exists() else jpg.with_suffix(".png")
 
     def _check_indices(self) -> None:
-        missing = [i for i in self.poses if not self._rgb_path(i).exists()]
+        missing = [i for i in self._poses if not self._rgb_path(i).exists()]
         if missing:
             raise FileNotFoundError(
-                f"{self.path}: {len(missing)} of {len(self.poses)} poses have no image in rgb/, first {missing[0]:06d}"
+                f"{self.path}: {len(missing)} of {len(self._poses)} poses have no image in rgb/, first {missing[0]:06d}"
             )
         images = {int(p.stem) for p in (self.path / "rgb").iterdir() if p.stem.isdigit()}
-        unposed = sorted(images - set(self.poses))
+        unposed = sorted(images - set(self._poses) - set(self._lost))
         if unposed:
             raise ValueError(
                 f"{self.path}: {len(unposed)} images have no line in poses.txt, first {unposed[0]:06d}; "
@@ -169,7 +197,7 @@ class RgbdFolder(PosedFrames):
         if not self.has_depth:
             return np.zeros((self.intrinsics.height, self.intrinsics.width), np.float32)
         path = self.path / "depth" / f"{index:06d}.png"
-        depth = read_depth(path)
+        depth = registered_depth(read_depth(path, self.units), self.intrinsics)
         self._check_size(path, depth)
         return depth
 
@@ -200,6 +228,14 @@ def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
         return Intrinsics.from_matrix(data["width"], data["height"], data["K"]), D
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_meanings(path: str | Path) -> tuple[float, str]:
+    """By a camera.yaml, units of the stored depth a metre and how poses are written (conventions.py). Raises ValueError
+    naming a key that may change what depth or poses mean and is not known."""
+    data = yaml.safe_load(_read_text(Path(path)))
+    return (depth_units(data, MEANINGS, str(path)) or MILLIMETRES,
+            pose_convention(data.get("pose_convention"), str(path)))
 
 
 def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from worldfm_ros.clips import LENGTH, Clip
 from worldfm_ros.sources.bag import Topics
 from worldfm_ros.sources.colmap import ColmapFrames
+from worldfm_ros.sources.conventions import Conventions, with_conventions
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.open import open_frames
 
@@ -78,9 +79,10 @@ class Joined(Sequence[Clip]):
         return source[k]
 
 
-def open_source(path: str | Path, stride: int = 1, topics: Topics | None = None) -> FrameClips:
+def open_source(path: str | Path, stride: int = 1, topics: Topics | None = None,
+               conventions: Conventions = Conventions()) -> FrameClips:
     """The clips of whatever is at a path. Raises ValueError as open_frames and FrameClips do."""
-    return FrameClips(open_frames(path, topics), stride)
+    return FrameClips(with_conventions(open_frames(path, topics), conventions), stride)
 
 
 def colmap_clips(model: str | Path, images: str | Path, depth: str | Path, stride: int = 1) -> FrameClips:

@@ -18,50 +18,96 @@ from scipy.spatial.transform import Rotation
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.sources.frames import PosedFrames
-from worldfm_ros.sources.images import check_sizes, read_depth, read_rgb
+from worldfm_ros.sources.images import (
+    MILLIMETRES,
+    check_sizes,
+    natural,
+    read_depth,
+    read_image,
+    read_rgb,
+    registered_depth,
+)
 from worldfm_ros.sources.lens import rectified
+from worldfm_ros.sources.meanings import depth_units
 
 MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
 OTHER_DISTORTION = ("k4", "k5", "k6")
 OPENGL_OPTICAL = np.diag([1.0, -1.0, -1.0])
 RIGID_TOLERANCE = 1e-3
+DEPTH_KEYS = ("depth_file_path", "depth_path")
+ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG")
+KNOWN = (*DEPTH_KEYS, "mask_path", "aabb_scale", "scale", "applied_scale", "auto_scale_poses_override")
 
 
 class TransformsFrames(PosedFrames):
-    """The frames of a transforms.json in order of their file's name; depth is uint16 millimetres.
+    """The frames of a transforms.json in the natural order of their file's names; depth is uint16 millimetres unless a
+    key of the file says otherwise.
 
     Raises ValueError or FileNotFoundError naming what is wrong.
     """
 
+    written = "opengl"
+
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self.path, self.skipped = path / "transforms.json" if path.is_dir() else path, Counter()
-        try:
-            shared = json.loads(self.path.read_bytes())
-            frames = sorted(({**shared, **frame} for frame in shared["frames"]), key=lambda frame: frame["file_path"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} is no transforms.json: {type(error).__name__} {error}") from None
-        without = [frame["file_path"] for frame in frames if not isinstance(frame.get("depth_file_path"), str)]
+        frames = self._read()
+        without = [frame["file_path"] for frame in frames if not isinstance(frame.get(DEPTH_KEYS[0]), str)]
         if without:
             raise ValueError(f"{self.path}: {len(without)} of {len(frames)} frames have no depth_file_path, first "
                              f"{without[0]}; depth is needed: export it with the data, or estimate it first")
+        self._units = [depth_units(frame, KNOWN, self._where(frame)) or MILLIMETRES for frame in frames]
+        self.units = self._units[0] if frames else MILLIMETRES
         self.frames = [(frame, self._pose(frame)) for frame in frames]
+
+    def _read(self) -> list[dict]:
+        """The facts of each frame, in order."""
+        try:
+            shared = json.loads(self.path.read_bytes())
+            frames = [{**shared, **frame} for frame in shared["frames"]]
+            for frame in frames:
+                del frame["frames"]
+                if DEPTH_KEYS[0] not in frame and DEPTH_KEYS[1] in frame:
+                    frame[DEPTH_KEYS[0]] = frame.pop(DEPTH_KEYS[1])
+            return sorted(frames, key=lambda frame: natural(frame["file_path"]))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{self.path} is no transforms.json: {type(error).__name__} {error}") from None
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, position: int) -> RgbdFrame:
         facts, T_world_camera = self.frames[position]
-        rgb, depth = read_rgb(self._beside(facts["file_path"])), read_depth(self._beside(facts["depth_file_path"]))
         where = self._where(facts)
+        rgb = read_rgb(self._beside(facts["file_path"]))
+        depth = read_depth(self._beside(facts["depth_file_path"]), self._units[position])
         try:
             intrinsics = camera(facts, rgb.shape[1], rgb.shape[0])
             distortion = np.array([_number(facts, key, 0) for key in DISTORTION])
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
+        depth = registered_depth(depth, intrinsics)
         check_sizes(rgb, depth, intrinsics, where)
-        return rectified(RgbdFrame(position, rgb, depth, intrinsics, T_world_camera), distortion)
+        scene = self._mask(facts, intrinsics)
+        if scene is not None:
+            depth = np.where(scene, depth, np.float32(0))
+        return rectified(RgbdFrame(position, rgb, depth, intrinsics, T_world_camera, scene=scene), distortion)
+
+    @property
+    def poses(self) -> list[Pose]:
+        return [T_world_camera for _, T_world_camera in self.frames]
+
+    def _mask(self, facts: Mapping, intrinsics: Intrinsics) -> np.ndarray | None:
+        """The pixels that show the scene, by the frame's mask (0 = not the scene)."""
+        if not facts.get("mask_path"):
+            return None
+        path = self._beside(facts["mask_path"])
+        mask = np.asarray(read_image(path).convert("L"))
+        if mask.shape != (intrinsics.height, intrinsics.width):
+            raise ValueError(f"{path} is {mask.shape[1]}x{mask.shape[0]}, the camera {intrinsics.width}x"
+                             f"{intrinsics.height}")
+        return mask > 0
 
     @property
     def name(self) -> str:
@@ -73,7 +119,7 @@ class TransformsFrames(PosedFrames):
 
     def files(self) -> list[Path]:
         return [self.path, *(self._beside(facts[key]) for facts, _ in self.frames
-                             for key in ("file_path", "depth_file_path"))]
+                             for key in ("file_path", "depth_file_path", "mask_path") if facts.get(key))]
 
     def _pose(self, facts: Mapping) -> Pose:
         """Raises ValueError as well for a camera that is no pinhole."""
@@ -84,7 +130,12 @@ class TransformsFrames(PosedFrames):
             raise ValueError(f"{self._where(facts)}: {error}") from None
 
     def _beside(self, name: str) -> Path:
-        return self.path.parent / name
+        """The file; Windows' separators and missing endings are allowed."""
+        if not isinstance(name, str):
+            raise ValueError(f"{self.path}: the name of a file is text, got {name!r}")
+        path = self.path.parent / name.replace("\\", "/")
+        endings = (path.with_name(path.name + ending) for ending in ENDINGS)
+        return path if path.is_file() else next((other for other in endings if other.is_file()), path)
 
     def _where(self, facts: Mapping) -> str:
         return f"{self.path}: {facts['file_path']}"

@@ -68,23 +68,37 @@ def fuse(
     label_names: dict[int, str] | None = None,
     track: Callable[[Iterable], Iterable] = iter,
 ) -> World:
-    """Fuse posed frames into a metric world, on `surface`. `track` wraps the loop over the frames (a progress bar).
+    """Fuse posed frames into a world, on `surface`. `track` wraps the loop over the frames (a progress bar).
 
     Raises ValueError when no frame has usable depth.
     """
     if not len(frames):
         raise ValueError("no frames to build a world from")
-    cells = []
+    cells, nearest = [], math.inf
     origin = np.round(frames[0].T_world_camera.translation)
     for frame in track(frames):
+        nearest = min(nearest, frame.depth[frame.depth > 0].min(initial=math.inf))
         depth = trustworthy_depth(frame, settings)
         surface.add(frame, depth)
         cells.append(_surface_cells(frame, depth, origin))
     anchors = surface.anchors()
     if not len(anchors):
-        raise ValueError(f"none of the {len(frames)} frames has usable depth; a world of anchors needs depth images")
+        raise ValueError(no_surface(len(frames), [len(keys) for keys, _ in cells], nearest, settings))
     keyframes = [Keyframe.of(frames[i]) for i in choose_keyframes(cells, settings)]
-    return World(name, anchors, keyframes, settings.voxel, label_names or {})
+    return World(name, anchors, keyframes, settings.voxel, label_names or {}, metric=getattr(frames, "metric", True))
+
+
+def no_surface(frames: int, shown: Sequence[int], nearest: float, settings: FusionSettings) -> str:
+    """Why nothing is left of a source's depth. shown: surface cells a frame; nearest: of all measurements, metres."""
+    none = f"none of the {frames} frames has usable depth: "
+    if nearest == math.inf:
+        return none + "nothing was measured; a world of anchors needs depth images"
+    if nearest > settings.max_depth:
+        return none + (f"all of it is beyond max_depth, {settings.max_depth:g} m, the nearest at {nearest:.3g} m; "
+                       "raise --max-depth, or say the depth's unit with --depth-scale")
+    if not any(shown):
+        return none + f"all of it is at depth edges (edge {settings.edge:g}) or beyond max_depth"
+    return none + f"no surface is seen alike by {settings.min_views} of them; lower --min-views, or mend the poses"
 
 
 def trustworthy_depth(frame: RgbdFrame, settings: FusionSettings) -> np.ndarray:
