@@ -17,3 +17,4 @@ class TopicOptions(Topics):
     color: Annotated[str | None, tyro.conf.arg(name="color-topic", help="of a bag; by default found by type")] = None
     depth: Annotated[str | None, tyro.conf.arg(name="depth-topic", help="of a bag, registered to the colour")] = None
     camera_info: Annotated[str | None, tyro.conf.arg(name="camera-info-topic", help="of a bag's colour camera")] = None
+    tf: Annotated[str | None, tyro.conf.arg(name="tf-topic", help="of a bag; of several robots one")] = None

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from worldfm_ros.sources.images import decode_image
+from worldfm_ros.sources.images import FULL, MILLIMETRES, decode_image, stored_depth
 
 COLORS = {"rgb8": None, "bgr8": cv2.COLOR_BGR2RGB, "rgba8": cv2.COLOR_RGBA2RGB, "bgra8": cv2.COLOR_BGRA2RGB,
           "mono8": cv2.COLOR_GRAY2RGB}
@@ -47,14 +47,13 @@ def _compressed_depth(message: Any) -> np.ndarray:
     if not message.format.startswith("32FC1"):
         return _metres(image)
     a, b = data[4:COMPRESSED_DEPTH_HEADER].view("<f4")
-    return np.where(image > 0, a / np.maximum(image.astype(np.float32) - b, 1e-6), 0).astype(np.float32)
+    measured = (image > 0) & (image < FULL)
+    return np.where(measured, a / np.maximum(image.astype(np.float32) - b, 1e-6), 0).astype(np.float32)
 
 
 def _metres(depth: np.ndarray) -> np.ndarray:
-    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
-        raise ValueError(f"depth is one channel of 16 bit or float, got {depth.dtype} {depth.shape}")
-    if depth.dtype == np.uint16:
-        return depth.astype(np.float32) / 1000
+    if depth.dtype != np.float32:
+        return stored_depth(depth, MILLIMETRES, "a depth message")
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 

@@ -42,8 +42,9 @@ class FrameClips(Sequence[Clip]):
             raise ValueError(f"{frames.path}: the stride between a clip's frames is 1 or more, got {stride}")
         frames.require_depth()
         self.frames, self.stride = frames, stride
-        self._starts = [start + phase for phase in range(stride)
-                        for start in range(0, len(frames) - phase - (LENGTH - 1) * stride, LENGTH * stride)]
+        bounds = zip(frames.sequences, (*frames.sequences[1:], len(frames)), strict=True)
+        self._starts = [start for first, end in bounds for phase in range(stride)
+                        for start in range(first + phase, end - (LENGTH - 1) * stride, LENGTH * stride)]
         if not self._starts:
             raise ValueError(f"{frames.path}: a clip is {LENGTH} frames that are {stride} apart, and needs "
                              f"{(LENGTH - 1) * stride + 1} frames; there are {len(frames)}"

@@ -1,0 +1,94 @@
+"""What is in a bag, without its pictures: transforms by sequence, the camera info, and when there are pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from worldfm_ros.bags.reader import BadMessage, Bag, nanoseconds
+from worldfm_ros.geometry import Pose
+from worldfm_ros.sources.sequences import sequence_starts
+from worldfm_ros.sources.tf_tree import STATIC, TfTree
+from worldfm_ros.tf.history import TransformError, checked
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture in the bag: its stamp, when it was recorded, its frame, the sequence that it is of."""
+
+    stamp: int
+    recorded: int
+    frame_id: str
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class _Transform:
+    parent: str
+    child: str
+    pose: Pose
+
+
+class Scan:
+    """One reading of a bag.
+
+    info: the first camera info. pictures: by topic. trees: the transforms of each sequence; a new one begins where the
+    clock goes back. encodings: by picture topic. What cannot be used is counted in `ignored`.
+    """
+
+    def __init__(self, bag: Bag, image_topics: Collection[str], info_topic: str, tf_topics: Collection[str],
+                 ignored: Counter[str]) -> None:
+        self.info: Any = None
+        self.encodings: dict[str, str] = {}
+        self._ignored, self._fixed = ignored, []
+        self._events: list[tuple[str, int, Seen | _Transform]] = []  # stream, stamp
+        wanted = [c for c in bag.connections if c.topic in {*image_topics, info_topic, *tf_topics}]
+        for connection, recorded, raw in bag.messages(wanted):
+            try:
+                message = bag.deserialize(raw, connection.msgtype)
+            except BadMessage:
+                ignored[f"messages of {connection.topic} that cannot be read"] += 1
+                continue
+            if connection.topic in tf_topics:
+                for transform in message.transforms:
+                    self._add(transform, connection.topic.endswith("static"))
+            elif connection.topic == info_topic:
+                self.info = self.info or message
+            else:
+                self.encodings.setdefault(connection.topic, getattr(message, "encoding", "") or message.format)
+                seen = Seen(nanoseconds(message.header.stamp), recorded, message.header.frame_id.lstrip("/"))
+                self._events.append((connection.topic, seen.stamp, seen))
+        self._split(image_topics)
+
+    def _add(self, transform: Any, static: bool) -> None:
+        t, q = transform.transform.translation, transform.transform.rotation
+        parent, child = transform.header.frame_id.lstrip("/"), transform.child_frame_id.lstrip("/")
+        try:
+            pose = checked(parent, child, [t.x, t.y, t.z], [q.x, q.y, q.z, q.w])
+        except TransformError as error:
+            self._ignored[f"transforms of {child}: {error.reason}"] += 1
+            return
+        if static:
+            self._fixed.append(_Transform(parent, child, pose))
+        else:
+            self._events.append((f"transform of {child}", nanoseconds(transform.header.stamp),
+                                 _Transform(parent, child, pose)))
+
+    def _split(self, image_topics: Collection[str]) -> None:
+        starts = sequence_starts((stream, stamp) for stream, stamp, _ in self._events)
+        self.trees = [TfTree() for _ in starts]
+        self.pictures: dict[str, list[Seen]] = {topic: [] for topic in image_topics}
+        for tree in self.trees:
+            for fixed in self._fixed:
+                tree.add(STATIC, fixed.parent, fixed.child, fixed.pose)
+        number = 0
+        for place, (stream, stamp, event) in enumerate(self._events):
+            while number + 1 < len(starts) and place >= starts[number + 1]:
+                number += 1
+            if isinstance(event, Seen):
+                self.pictures[stream].append(replace(event, sequence=number))
+            else:
+                self.trees[number].add(stamp, event.parent, event.child, event.pose)
+        self._events.clear()
