@@ -63,7 +63,7 @@ def test_looking_at_points_the_optical_axis_and_keeps_up_up():
 
 @pytest.mark.parametrize("quaternion", [(0, 0, 0, 0), (0, 0, 0, 1.01), (math.nan, 0, 0, 1), (0, 0, 1)])
 def test_bad_quaternions_are_refused(quaternion):
-    with pytest.raises(ValueError, match="length 1"):
+    with pytest.raises(ValueError, match="squared length of 1"):
         Pose.from_quaternion([0, 0, 0], quaternion)
 
 

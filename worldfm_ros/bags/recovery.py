@@ -1,123 +1,143 @@
-"""Copying what is readable in a bag whose writer was killed into a new bag. The damaged one is only ever read."""
+"""Copying what is readable in a damaged bag into a new bag. The damaged one is only ever read."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from io import BufferedReader, RawIOBase
-import os
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 import shutil
 import sqlite3
-import struct
+import sys
 from tempfile import TemporaryDirectory
 
-from rosbags.rosbag2 import ReaderError
-from rosbags.rosbag2.reader import DirectoryReader
-from rosbags.rosbag2.storage_mcap import McapReader
+from rosbags.interfaces import Connection
+from rosbags.rosbag2.metadata import parse_qos
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from worldfm_ros.bags.writer import BALLAST, DATA_END, MCAP_MAGIC, MCAP_TRAILER, BagWriter
+from worldfm_ros.bags.reader import bag_files
+from worldfm_ros.bags.salvage import Topic, salvage
+from worldfm_ros.bags.writer import BALLAST, BagWriter
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PACKED = b"\x28\xb5\x2f\xfd"  # how zstd's data begin; a serialised message begins with 0
 
 
-class UnclosedMcap(RawIOBase):
-    """An mcap file for reading, as if it had been closed behind its last whole record. Nothing is written."""
+def recover(source: Path, target: Path, lost: Counter[str] | None = None) -> Counter[str]:
+    """Copy all that is readable in a damaged bag to a new bag with index and exact counts.
 
-    def __init__(self, path: Path) -> None:
+    source: a bag folder, with or without metadata.yaml, or one storage file; it stays as it is, byte for byte. What
+    cannot be read is counted in `lost`, by kind. Returns messages by topic. Raises FileNotFoundError when source is no
+    bag, FileExistsError when there is something at target, ValueError when nothing can be read.
+    """
+    lost = Counter() if lost is None else lost
+    files = bag_files(source) if source.is_dir() else [source] if source.is_file() else []
+    packed = sorted(source.glob("*.zstd")) if source.is_dir() else []
+    if not files and not packed:
+        raise FileNotFoundError(f"{source} is no bag: it has no .mcap or .db3 file")
+    first = (files or [path.with_suffix("") for path in packed])[0]
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    writer = BagWriter(target, "sqlite3" if first.suffix == ".db3" else "mcap")
+    with rolled_back(source, target.absolute().parent) as bag, TemporaryDirectory(
+            dir=target.absolute().parent, prefix=".recover.") as scratch:
+        readable = bag_files(bag) if bag.is_dir() else [bag]
+        readable += [path for one in packed if (path := unpacked(one, Path(scratch), lost)) is not None]
+        copier = Copier(writer, lost)
+        try:
+            for file in readable:
+                copier.copy(file)
+        finally:
+            copier.close()
+    if not copier.counts:
+        raise ValueError(f"{source} is damaged: nothing can be read in it"
+                         + "".join(f"; {count} {kind}" for kind, count in lost.items()))
+    return copier.counts
+
+
+def unpacked(file: Path, folder: Path, lost: Counter[str]) -> Path | None:
+    """A storage file that was packed with zstd, unpacked as far as that is possible."""
+    out = folder / file.stem
+    with file.open("rb") as data, out.open("wb") as written:
+        try:
+            with zstd.open(data, "rb") as stream:
+                shutil.copyfileobj(stream, written, 2**16)
+        except (zstd.ZstdError, EOFError):
+            lost["packed files that end in damage"] += 1
+    return out
+
+
+class Copier:
+    """Copies messages to a new bag, which is created with the first one."""
+
+    def __init__(self, writer: BagWriter, lost: Counter[str]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._writer, self._lost = writer, lost
+        self._known: dict[tuple[str, str], Connection | None] = {}
+        self._opened = False
+
+    def copy(self, file: Path) -> None:
         """Raises OSError."""
-        self._file = path.open("rb", buffering=0)
-        self._end, self._trailer = end_of_records(path)
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + (0, self._position, self._end + len(self._trailer))[whence]
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:
-        if self._position >= self._end:
-            start = self._position - self._end
-            data = self._trailer[start:start + len(buffer)]
-        else:
-            self._file.seek(self._position)
-            data = self._file.read(min(len(buffer), self._end - self._position))
-        buffer[:len(data)] = data
-        self._position += len(data)
-        return len(data)
+        for topic, timestamp, data in salvage(file, self._lost):
+            connection = self._connection(topic)
+            whole = _whole(data) if connection is not None else None
+            if whole is None:
+                self._lost["messages without a definition, or damaged"] += 1
+                continue
+            self._writer.write(connection, timestamp, whole)
+            self.counts[topic.name] += 1
 
     def close(self) -> None:
-        self._file.close()
-        super().close()
+        """Raises OSError."""
+        if self._opened:
+            self._writer.close()
 
+    def _connection(self, topic: Topic) -> Connection | None:
+        key = topic.name, topic.msgtype
+        if key not in self._known:
+            self._known[key] = self._added(topic)
+        return self._known[key]
 
-def end_of_records(path: Path) -> tuple[int, bytes]:
-    """Where the last whole record of an mcap file ends, and what has to follow there: nothing if it was closed."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - len(MCAP_TRAILER)))
-        tail = file.read()
-        if tail.endswith(MCAP_MAGIC) and any(tail[-28:-20]):  # the footer names a summary: the file was closed
-            return size, b""
-        end = file.seek(len(MCAP_MAGIC))
-        while len(header := file.read(9)) == 9:
-            opcode, length = struct.unpack("<BQ", header)
-            if opcode in (0, DATA_END) or file.tell() + length > size:
-                break
-            end = file.seek(length, os.SEEK_CUR)
-    return end, MCAP_TRAILER
-
-
-class UnclosedMcapReader(McapReader):
-    """Reads an mcap file whose writer was killed."""
-
-    def open(self) -> None:
-        """Raises ReaderError or OSError."""
-        self.bio = BufferedReader(UnclosedMcap(self.path))
-        self._open()
-
-
-class UnclosedReader(DirectoryReader):
-    """Reads a bag whose writer was killed, and changes nothing in it."""
-
-    STORAGE_PLUGINS = {**DirectoryReader.STORAGE_PLUGINS, "mcap": UnclosedMcapReader}
-
-
-def recover(source: Path, target: Path) -> Counter[str]:
-    """Copy all that is readable in a bag whose writer was killed to a new bag with index and exact counts.
-
-    The source stays as it is, byte for byte. Returns messages by topic. Raises FileNotFoundError when source is no bag,
-    FileExistsError when there is something at target, ValueError when source is damaged in another way: what was
-    readable before that is at target.
-    """
-    if not (source / "metadata.yaml").exists():
-        raise FileNotFoundError(f"{source} is no bag folder: it has no metadata.yaml")
-    writer = BagWriter(target, "mcap" if any(source.glob("*.mcap")) else "sqlite3")
-    with rolled_back(source, target.absolute().parent) as bag:
-        reader = UnclosedReader(bag)
+    def _added(self, topic: Topic) -> Connection | None:
+        defined = _definition(topic)
+        if defined is None:
+            return None
+        if not self._opened:
+            self._writer.open()
+            self._opened = True
+        text, digest = defined
         try:
-            reader.open()
-            with closing(reader), writer:
-                return copy_messages(reader, writer)
-        except ReaderError as error:
-            kept = f"what could be read before is in {target}" if target.exists() else "nothing is recovered"
-            raise ValueError(f"{source} is damaged: {' '.join(str(error).split())}; {kept}") from None
+            qos = parse_qos(topic.qos)
+        except Exception:  # noqa: BLE001  damaged text raises anything; a bag without QoS is whole
+            qos = []
+        return self._writer.add_connection(topic.name, topic.msgtype, msgdef=text, rihs01=digest,
+                                           offered_qos_profiles=qos)
 
 
-def copy_messages(reader: UnclosedReader, writer: BagWriter) -> Counter[str]:
-    """Returns messages by topic."""
-    counts: Counter[str] = Counter()
-    defined = [connection for connection in reader.connections if connection.msgdef.data]
-    copies = {c.id: writer.add_connection(c.topic, c.msgtype, msgdef=c.msgdef.data, rihs01=c.digest,
-                                          offered_qos_profiles=c.ext.offered_qos_profiles) for c in defined}
-    for connection, timestamp, data in reader.messages(defined):
-        writer.write(copies[connection.id], timestamp, data)
-        counts[connection.topic] += 1
-    return counts
+def _definition(topic: Topic) -> tuple[str, str] | None:
+    """The definition of a topic's type and its hash: the bag's own, else ROS 2's; None for a type that is not known."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    try:
+        if topic.definition:
+            own = get_typestore(Stores.EMPTY)
+            own.register(get_types_from_msg(topic.definition, topic.msgtype))
+            return topic.definition, own.hash_rihs01(topic.msgtype)
+        return store.generate_msgdef(topic.msgtype, ros_version=2)[0], store.hash_rihs01(topic.msgtype)
+    except Exception:  # noqa: BLE001  damaged definitions raise anything in rosbags
+        return None
+
+
+def _whole(data: bytes) -> bytes | None:
+    """A message's bytes, unpacked where each message was packed; None for damage."""
+    if data[:4] != PACKED:
+        return data
+    try:
+        return zstd.decompress(data)
+    except zstd.ZstdError:
+        return None
 
 
 @contextmanager
@@ -126,11 +146,9 @@ def rolled_back(source: Path, scratch: Path) -> Iterator[Path]:
     if not any(source.glob("*.db3-journal")) and not any(source.glob("*.db3-wal")):
         yield source
         return
-    scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix=".recover.") as temporary:
         copy = Path(shutil.copytree(source, Path(temporary) / "bag", ignore=shutil.ignore_patterns(BALLAST)))
         for file in copy.glob("*.db3"):
-            database = sqlite3.connect(file)
-            database.execute("SELECT count(*) FROM topics").fetchone()  # reading rolls a half-written commit back
-            database.close()
+            with closing(sqlite3.connect(file)) as database, suppress(sqlite3.Error):  # what is damaged is found later
+                database.execute("SELECT count(*) FROM topics").fetchone()  # reading rolls a half-written commit back
         yield copy

@@ -18,6 +18,7 @@ from pathlib import Path
 import sqlite3
 import struct
 from time import monotonic
+from zlib import crc32
 
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
@@ -36,6 +37,7 @@ NEVER = 2**63 - 1  # the start of a bag without messages, as rosbag2 writes it
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 DATA_END = 0x0F
+CHUNK_CRC = 9 + 24  # where the checksum lies in a chunk record
 # DataEnd, a footer without a summary, magic: with it a file is complete, and readers scan it instead of using an index
 MCAP_TRAILER = struct.pack("<BQI", DATA_END, 4, 0) + struct.pack("<BQQQI", 0x02, 20, 0, 0, 0) + MCAP_MAGIC
 
@@ -62,9 +64,13 @@ class FlushedMcap(McapWriter):
     def close_chunk(self) -> None:
         if not self.chunk.msgs:
             self.chunk.message_start_time = 0  # as the format asks of a chunk with definitions only
+        checksum = crc32(self.chunk.bio.getvalue())
         self.bio.seek(self.end)
         super().close_chunk()
         end = self.bio.tell()
+        self.bio.seek(self.end + CHUNK_CRC)  # rosbags leaves it 0, and damage would be read as pictures
+        self.bio.write(struct.pack("<I", checksum))
+        self.bio.seek(end)
         self.bio.write(MCAP_TRAILER)
         self.bio.flush()
         self.end = end

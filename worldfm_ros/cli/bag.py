@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+import sys
 
 import tyro
 
@@ -10,11 +12,14 @@ from worldfm_ros.bags.recovery import recover
 
 
 def recover_bag(bag: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:
-    """Copy every whole message of a bag whose recorder was killed into a new bag.
+    """Copy every whole message of a damaged bag into a new bag.
 
     Args:
-        bag: the damaged bag folder; it is left as it is.
+        bag: the damaged bag folder, with or without metadata.yaml, or one storage file; it is left as it is.
         out: the bag folder to create.
     """
-    for topic, count in sorted(recover(bag, out).items()):
+    lost: Counter[str] = Counter()
+    for topic, count in sorted(recover(bag, out, lost).items()):
         print(f"{count:7d} {topic}")
+    for kind, count in lost.items():
+        print(f"lost: {count} {kind}", file=sys.stderr)

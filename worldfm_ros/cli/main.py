@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import tyro
 
-from worldfm_ros.cli.ending import exit_code
+from worldfm_ros.cli.ending import DEBUG, exit_code
 from worldfm_ros.share import share_directory
 
 # name: module of this package and function; imported when it is asked for
@@ -35,7 +35,7 @@ COMMANDS = {
 
 def main() -> int:
     """Run a command."""
-    words = sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word != DEBUG]
     if words == ["--version"]:
         return exit_code(_print_version)
     name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
