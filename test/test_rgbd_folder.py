@@ -206,7 +206,7 @@ def break_no_poses(folder):
     "damage, message",
     [
         (break_no_depth, "no depth/ folder"),
-        (break_depth_size, r"depth/000001.png is 40x30, camera.yaml says 80x60"),
+        (break_depth_size, r"depth/000001.png is 40x31, camera.yaml says 80x60"),
         (break_depth_kind, "one channel of uint16 .millimetres"),
         (break_depth_gone, "depth/000001.png is missing"),
         (break_rgb_gone, "1 of 3 poses have no image in rgb/, first 000001"),

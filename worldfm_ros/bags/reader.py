@@ -9,6 +9,7 @@ from functools import cache
 import os
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
@@ -69,16 +70,24 @@ class KeptOpen:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open: tuple[int, ExitStack, Bag] | None = None
+        self._inherited: list = []  # what a parent process has open: to let go of it would remove its unpacked files
 
     def bag(self) -> Bag:
         """The open bag. Raises as open_bag does."""
         if self._open is None or self._open[0] != os.getpid():  # an open file is not shared with a forked process
+            self._inherited.append(self._open)
             stack = ExitStack()
             self._open = os.getpid(), stack, stack.enter_context(open_bag(self.path))
+            finalize(self, _close, os.getpid(), stack)
         return self._open[2]
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_open": None}
+        return {"path": self.path, "_open": None, "_inherited": []}
+
+
+def _close(process: int, stack: ExitStack) -> None:
+    if os.getpid() == process:
+        stack.close()
 
 
 def usual_path(path: Path) -> Path:

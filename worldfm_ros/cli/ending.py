@@ -34,7 +34,7 @@ def explained(error: BaseException) -> str:
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Run a command. An error is one line on stderr (behind a traceback with --debug) and exit code 2; Ctrl-C is 130."""
+    """Run a command. An error is one line on stderr (with --debug behind a traceback), exit code 2; Ctrl-C is 130."""
     debug = DEBUG in sys.argv
     if debug:
         sys.argv.remove(DEBUG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from worldfm_ros.bags.reader import bag_files
 from worldfm_ros.sources.bag import BagFrames, Topics
 from worldfm_ros.sources.colmap import ColmapFrames
 from worldfm_ros.sources.frames import PosedFrames
@@ -21,7 +22,7 @@ def open_frames(path: str | Path, topics: Topics | None = None) -> PosedFrames:
         raise FileNotFoundError(f"{path} does not exist")
     if path.suffix == ".json" or (path / "transforms.json").exists():
         return TransformsFrames(path)
-    if path.suffix in BAGS or (path / "metadata.yaml").exists():
+    if path.suffix in BAGS or (path / "metadata.yaml").exists() or (path.is_dir() and bag_files(path)):
         return BagFrames(path, topics)
     if (path / "sparse").is_dir():
         return open_colmap(path)
