@@ -1,0 +1,124 @@
+"""Bags as people have them: bad transforms, gaps, clocks that go back, several robots, rectified topics, masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scenes import CAMERA
+from test_clip_sources import (
+    COLOR,
+    DEPTH,
+    FRAMES,
+    INFO,
+    SECOND,
+    assert_frames,
+    bag_messages,
+    camera_info,
+    image,
+    transform,
+    write_bag,
+)
+
+from training.data.sources import FrameClips
+from worldfm_ros.geometry import Pose
+from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.tf.buffer import TransformBuffer
+from worldfm_ros.tf.history import TransformError
+
+STAMPS = [SECOND + k * SECOND // 10 for k in range(len(FRAMES))]
+
+
+def test_a_bad_transform_is_counted_and_passed_over(tmp_path):
+    bad = transform(0, "base", "antenna", Pose.identity())
+    bad.transforms[0].transform.rotation.w = 0.0
+    frames = BagFrames(write_bag(tmp_path / "bag", [*bag_messages(), ("/tf_static", 9, bad)]))
+    assert_frames(frames)
+    assert frames.ignored == {"transforms of antenna: invalid_transform": 1}
+
+
+def test_the_bag_knows_what_the_live_buffer_knows(tmp_path):
+    known = [0, 1, 2, 3, 14, 15, 16]
+    frames = BagFrames(write_bag(tmp_path / "bag", bag_messages(poses_of=known)))
+    buffer, live = TransformBuffer(), []
+    for k in known:
+        pose = FRAMES[k].T_world_camera
+        buffer.insert("map", "optical", STAMPS[k], pose.translation, pose.quaternion)
+    for k, stamp in enumerate(STAMPS):
+        try:
+            buffer.lookup("map", "optical", stamp)
+        except TransformError:
+            continue
+        live.append(k)
+    assert_frames(frames, [FRAMES[k] for k in live])
+    assert list(frames.skipped.values()) == [10] and "gap" in next(iter(frames.skipped))
+
+
+def test_a_clock_that_goes_back_begins_another_sequence(tmp_path):
+    once = sorted(bag_messages(), key=lambda message: message[1])
+    again = [(topic, when + 100 * SECOND, message) for topic, when, message in once]
+    frames = BagFrames(write_bag(tmp_path / "bag", [*once, *again]))
+    assert frames.sequences == (0, len(FRAMES))
+    assert_frames(frames, [*FRAMES, *FRAMES])
+    clips = FrameClips(frames)
+    assert [clips[k].frames[0].index for k in range(len(clips))] == [0, len(FRAMES)]
+
+
+def test_fixed_transforms_alone_are_no_odometry(tmp_path):
+    fixed = [message for message in bag_messages() if message[0] != "/tf"]
+    with pytest.raises(ValueError, match="fixed transforms alone between base and optical"):
+        BagFrames(write_bag(tmp_path / "bag", fixed))
+
+
+def test_two_robots_are_not_one_tree(tmp_path):
+    mine = [(f"/a{topic}" if topic.startswith("/tf") else topic, *rest) for topic, *rest in bag_messages()]
+    other = [("/b/tf_static", 0, transform(0, "base", "optical", Pose.planar(0, 0.5, 1.0))),
+             *(("/b/tf", s + 5, transform(s + 5, "map", "base", Pose.planar(9, 9, 0))) for s in STAMPS)]
+    bag = write_bag(tmp_path / "bag", [*mine, *other])
+    with pytest.raises(ValueError, match="/a/tf, /b/tf may be of several robots.*--tf-topic"):
+        BagFrames(bag)
+    assert_frames(BagFrames(bag, Topics(tf_topic="/a/tf")))
+    named = [(f"/a{topic}", *rest) for topic, *rest in bag_messages()]
+    assert_frames(BagFrames(write_bag(tmp_path / "named", [*named, *other])))
+
+
+def test_rectified_pictures_have_p_and_no_distortion(tmp_path):
+    info = camera_info(k=CAMERA.matrix * [[1.1], [1.1], [1]], d=[0.2, -0.05, 0, 0, 0])
+    info.p = np.column_stack([CAMERA.matrix, np.zeros(3)]).ravel()
+    rect = "/cam/color/image_rect_color"
+    messages = [(rect if topic == COLOR else topic, *rest) for topic, *rest in bag_messages(info=info)]
+    assert_frames(BagFrames(write_bag(tmp_path / "rect", messages)))
+    raw = BagFrames(write_bag(tmp_path / "raw", bag_messages(info=info)))
+    assert raw.intrinsics.fx == pytest.approx(1.1 * CAMERA.fx) and np.any(raw.distortion)
+
+
+def test_roles_are_read_off_the_pictures(tmp_path):
+    names = {COLOR: "/camera/image_raw", INFO: "/camera/camera_info", DEPTH: "/camera/stereo/image_rect"}
+    messages = [(names.get(topic, topic), *rest) for topic, *rest in bag_messages()]
+    size = (CAMERA.height, CAMERA.width)
+    beside = [("/camera/segmentation/image_raw", s, image(s, np.ones(size, np.uint16), "mono16")) for s in STAMPS]
+    beside += [("/camera/confidence/image_raw", s, image(s, np.ones(size, np.uint8), "mono8")) for s in STAMPS]
+    assert_frames(BagFrames(write_bag(tmp_path / "bag", [*messages, *beside])))
+
+
+def test_full_scale_depth_is_none(tmp_path):
+    def full():
+        for topic, when, message in bag_messages():
+            if topic == DEPTH:
+                pixels = message.data.view(np.uint16).reshape(CAMERA.height, CAMERA.width).copy()
+                pixels[:9] = 65535
+                message = image(message.header.stamp.sec * SECOND + message.header.stamp.nanosec, pixels, "16UC1")
+            yield topic, when, message
+
+    expected = [replace(frame, depth=np.where(np.arange(CAMERA.height)[:, None] < 9, np.float32(0), frame.depth))
+                for frame in FRAMES]
+    assert_frames(BagFrames(write_bag(tmp_path / "bag", full())), expected)
+
+
+def test_a_bag_is_opened_once_a_process(tmp_path, monkeypatch):
+    from worldfm_ros.bags import reader
+
+    frames, opened, really = BagFrames(write_bag(tmp_path / "bag", bag_messages())), [], reader.open_bag
+    monkeypatch.setattr(reader, "open_bag", lambda path: opened.append(path) or really(path))
+    assert len([frame.rgb for frame in frames]) == len(FRAMES) and len(opened) == 1
