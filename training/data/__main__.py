@@ -38,6 +38,8 @@ def build(
     count: int = 1000,
     seed: int = 0,
     clips_per_scene: int = 8,
+    width: int = 320,
+    height: int = 256,
     clips_per_shard: int = 32,
     topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
     conventions: tyro.conf.OmitArgPrefixes[Conventions] = Conventions(),
@@ -55,6 +57,8 @@ def build(
         count: the number of synthetic clips.
         seed: of the synthetic clips.
         clips_per_scene: so many synthetic clips share a scene; its light is worked out once.
+        width: of the synthetic clips' pictures. Larger than what is trained at, references are as sharp as a robot's.
+        height: of the synthetic clips' pictures.
         clips_per_shard: how many clips a tar file holds.
     """
     if out == Path():
@@ -70,11 +74,12 @@ def build(
         origin["topics"] = asdict(topics)
     frames_skipped = sum((source.skipped for source in clips), Counter())
     if synthetic:
-        from training.synthetic.clips import SyntheticClips
+        from training.synthetic.clips import ClipSettings, SyntheticClips
 
-        clips.append(SyntheticClips(tuple(synthetic.split(",")), seed, count,
+        clips.append(SyntheticClips(tuple(synthetic.split(",")), seed, count, ClipSettings(width=width, height=height),
                                     clips_per_scene=clips_per_scene))
-        origin.update(synthetic=synthetic, count=count, seed=seed, clips_per_scene=clips_per_scene)
+        origin.update(synthetic=synthetic, count=count, seed=seed, clips_per_scene=clips_per_scene,
+                      size=[width, height])
     if not clips:
         raise ValueError("nothing to build from: name a source, or --synthetic FAMILY,...")
     write_shards(Joined(clips), out, clips_per_shard, origin, Progress("writing clips"))
