@@ -1,0 +1,73 @@
+"""Keyframes at every size that a target may need: each is resampled once, and kept.
+
+A picture that is shown smaller than it was taken must be averaged first, or it aliases. Levels get smaller by the
+square root of 2, so the one that is nearest to what a pixel asks for is off by 19 % at most: neither blurred nor
+aliased to see.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+import threading
+
+import cv2
+import numpy as np
+
+from worldfm_ros.world.keyframes import Keyframe
+
+PER_OCTAVE = 2  # levels for each halving of the size
+LEVELS = 12  # at most; the last one is 1/45 of the picture's size
+KEPT_BYTES = 256 << 20  # of pyramids
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """A picture's levels behind one another. pixels (N, 3) uint8; levels (L, 3) int64: first pixel, width, height."""
+
+    pixels: np.ndarray
+    levels: np.ndarray
+
+    def level(self, number: int) -> np.ndarray:
+        """(h, w, 3) uint8"""
+        first, width, height = self.levels[number].tolist()
+        return self.pixels[first:first + width * height].reshape(height, width, 3)
+
+
+def build_pyramid(rgb: np.ndarray) -> Pyramid:
+    """Of a picture (H, W, 3) uint8: level l has 2 ** (-l / PER_OCTAVE) of its width and height; one pixel at least."""
+    height, width = rgb.shape[:2]
+    pictures = [np.ascontiguousarray(rgb)]
+    while len(pictures) < LEVELS and max(pictures[-1].shape[:2]) > 1:
+        scale = 2 ** (-len(pictures) / PER_OCTAVE)
+        size = max(1, round(scale * width)), max(1, round(scale * height))
+        source = pictures[max(0, len(pictures) - PER_OCTAVE)]  # a whole octave larger: its pixels average evenly
+        pictures.append(cv2.resize(source, size, interpolation=cv2.INTER_AREA))
+    sizes = np.array([picture.shape[1::-1] for picture in pictures])
+    first = np.cumsum(sizes.prod(1)) - sizes.prod(1)
+    return Pyramid(np.concatenate([picture.reshape(-1, 3) for picture in pictures]), np.column_stack([first, sizes]))
+
+
+class Pyramids:
+    """The pyramids of keyframes, built when first asked for. The least recently used leave beyond `limit` bytes."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self._kept: OrderedDict[int, tuple[Keyframe, Pyramid]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def of(self, keyframe: Keyframe) -> Pyramid:
+        key = id(keyframe)  # its picture is kept alive with it, so that no other can take its place
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][1]
+        pyramid = build_pyramid(keyframe.rgb)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = keyframe, pyramid
+                self._bytes += pyramid.pixels.nbytes
+            while self._bytes > self.limit and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1][1].pixels.nbytes
+        return pyramid
