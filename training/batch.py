@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from worldfm_ros.frame_model.camera_encoding import Cameras
+from worldfm_ros.frame_model.composer import Candidates
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.painting.composed import Memory
 
 MULTIPLIER = 0x7F4A7C15  # multiplicative hashing, Knuth 6.4
 
@@ -24,7 +26,7 @@ class Pair:
     """One target view and what is known of it; pictures are (H, W, 3) uint8 of one size.
 
     guide (H, W, 8) uint8 is worldfm_ros.painting.guide's; coverage (H, W) bool: the pixels that the drawing covers.
-    seed: of every random number that training draws for this sample.
+    seed: of every random number that training draws for this sample. memory: with several references, for a composer.
     """
 
     target: np.ndarray
@@ -37,6 +39,7 @@ class Pair:
     target_intrinsics: Intrinsics
     reference_intrinsics: Intrinsics
     seed: int
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,7 @@ class Batch:
     """Pictures (B, 3, H, W) in [-1, 1]; guide (B, 8, H, W) in [-1, 1]; coverage (B, 1, H, W) bool.
 
     cameras: of the views [target, drawing, reference], relative to the reference. seeds: one a sample.
+    candidates: of a composer, when the pairs have several references.
     """
 
     target: Tensor
@@ -53,6 +57,7 @@ class Batch:
     guide: Tensor
     cameras: Cameras
     seeds: tuple[int, ...]
+    candidates: Candidates | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -66,19 +71,22 @@ class Batch:
             *(_unit(np.stack([getattr(pair, name) for pair in pairs])) for name in ("reference", "guide")),
             Cameras(torch.cat([v.w2c for v in views]), torch.cat([v.K for v in views]), views[0].image_hw),
             tuple(pair.seed for pair in pairs),
+            None if pairs[0].memory is None else candidates_of([pair.memory for pair in pairs]),
         )
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its pictures on a device; cameras stay on the host, where their matrices are composed."""
         moved = (x.to(device, non_blocking=True) for x in
                  (self.target, self.drawing, self.coverage, self.reference, self.guide))
-        return Batch(*moved, self.cameras, self.seeds)
+        candidates = self.candidates and self.candidates.map(lambda x: x.to(device, non_blocking=True))
+        return Batch(*moved, self.cameras, self.seeds, candidates)
 
     def first(self, count: int) -> Batch:
         """The first samples alone; they keep their random numbers."""
         cut = (x[:count] for x in (self.target, self.drawing, self.coverage, self.reference, self.guide))
         cameras = Cameras(self.cameras.w2c[:count], self.cameras.K[:count], self.cameras.image_hw)
-        return Batch(*cut, cameras, self.seeds[:count])
+        return Batch(*cut, cameras, self.seeds[:count],
+                     self.candidates and self.candidates.map(lambda x: x[:count]))
 
     def cameras_without_drawing(self) -> Cameras:
         """The cameras of [target, reference] alone, for a network that is given no drawing."""
@@ -105,6 +113,14 @@ def cameras_of(pair: Pair) -> Cameras:
     poses = [pair.T_world_target, pair.T_world_target, pair.T_world_reference]
     intrinsics = [pair.target_intrinsics, pair.target_intrinsics, pair.reference_intrinsics]
     return Cameras.from_poses(poses, intrinsics).recentred()
+
+
+def candidates_of(memories: list[Memory]) -> Candidates:
+    """A batch of memories of one size and number of references."""
+    pictures, surface, facts = (np.stack([getattr(memory, name) for memory in memories])
+                                for name in ("pictures", "surface", "facts"))
+    return Candidates.of(*(torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, -3)))
+                           for x in (pictures, surface, facts)))
 
 
 def _unit(pictures: np.ndarray) -> Tensor:  # (B, H, W, C) uint8 -> (B, C, H, W) float32

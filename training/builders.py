@@ -18,6 +18,7 @@ from training.data.pairs import Corruption
 from training.data.shards import ShardedClips
 from training.run.loop import RunSettings
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
+from training.stages.compose import COMPOSER, ComposeSettings, ComposeStage
 from training.stages.distill import DmdSettings, DmdStage
 from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
 from training.stages.finish import FinishSettings, FinishStage
@@ -33,19 +34,22 @@ from worldfm_ros.frame_model.checkpoint import (
     LoadedModel,
     load_autoencoder,
     load_model_folder,
+    load_module,
 )
+from worldfm_ros.frame_model.composer import Composer
 from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.guided_autoencoder import GuidedAutoencoder
 from worldfm_ros.frame_model.released import RELEASED_CONFIG
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.share import MODEL_MANIFEST
 
-__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "Dmd2Settings", "DmdSettings", "FinishSettings",
+__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "ComposeSettings", "Dmd2Settings", "DmdSettings", "FinishSettings",
            "RunSettings"]
 
 Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
+COMPOSER_SIZES: Sizes = ((192, 256), (192, 192), (256, 256), (240, 320), (384, 480))
 XL_SIZES: Sizes = ((512, 512),)
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data
@@ -91,13 +95,14 @@ USUAL = Corruption.default()
 ROUGH = Corruption(sensor=0.006, scale=0.02, warp=0.01, position=0.01, rotation=math.radians(0.6))  # up to twice as bad
 
 
-def pairs(batch: int, sizes: Sizes, workers: int = 0, corruption: Corruption = USUAL) -> PairSettings:
-    return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers)
+def pairs(batch: int, sizes: Sizes, workers: int = 0, corruption: Corruption = USUAL,
+          references: int = 1) -> PairSettings:
+    return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers, references=references)
 
 
 def shards(data: str | None) -> ShardedClips:
-    """The clips of tar shards, in a folder or at an address."""
-    return ShardedClips(SHARDS if data is None else data)
+    """The clips of tar shards, in a folder or at an address, or in several: their names with commas between them."""
+    return ShardedClips(SHARDS if data is None else data.split(","))
 
 
 def named_shards(data: str | None) -> ShardedClips:
@@ -147,6 +152,17 @@ def peer_stage(settings: AutoencoderSettings, latent_channels: int, width: int) 
     return lambda inputs: AutoencoderStage(settings, AutoencoderTiny(
         latent_channels=latent_channels, encoder_block_out_channels=widths, decoder_block_out_channels=widths),
         inputs.first(CALIBRATION_BATCHES))
+
+
+def compose_stage(settings: ComposeSettings, **network) -> StageMaker:
+    """Of a new Composer, whose fields `network` are, or of the one that an earlier run left."""
+
+    def stage(inputs: Inputs) -> ComposeStage:
+        if inputs.start is not None:
+            return ComposeStage(load_module(Composer, model_folder(inputs.start) / COMPOSER).float().train(), settings)
+        return ComposeStage(Composer(**network), settings)
+
+    return stage
 
 
 def pretrain_stage(name: str, sizes: Sizes, transformer: TransformerMaker) -> StageMaker:

@@ -101,6 +101,14 @@ def smoke_finish() -> Recipe:
     return replace(smoke_distill(), stage=b.finish_stage(b.FinishSettings()), starts_from="smoke-distill")
 
 
+def smoke_compose() -> Recipe:
+    """a composer of 20 k parameters, a few steps"""
+    from training import builders as b
+
+    stage = b.compose_stage(b.ComposeSettings(), widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), encoded=4)
+    return Recipe(stage=stage, clips=b.procedural, data=b.pairs(4, b.SMOKE_SIZES, references=3), run=b.smoke_run(1e-3))
+
+
 # ---- tiny
 
 
@@ -181,6 +189,23 @@ def tiny_decoder() -> Recipe:
                    starts_from="tiny-finish", needs="a model")
 
 
+def tiny_compose() -> Recipe:
+    """our composer alone: weights over the drawing and three warped references"""
+    from training import builders as b
+
+    return Recipe(stage=b.compose_stage(b.ComposeSettings()), clips=b.shards,
+                  data=b.pairs(8, b.COMPOSER_SIZES, workers=1, references=3),
+                  run=replace(b.tiny_run(20_000, 1e-3), checkpoint_every=100, preview_every=200))
+
+
+def tiny_compose_on() -> Recipe:
+    """the same on other clips, from where a composer is: with constant rates, as often as there are more clips"""
+    from training import builders as b
+
+    first = tiny_compose()
+    return replace(first, run=replace(first.run, final_rate=0.3), starts_from="tiny-compose", needs="a composer")
+
+
 # ---- xl
 
 
@@ -233,8 +258,10 @@ def xl_distill() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in (
         smoke_autoencoder, smoke_pretrain, smoke_midtrain, smoke_distill, smoke_distill_dmd, smoke_finish,
+        smoke_compose,
         tiny_autoencoder, tiny_autoencoder_peer, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill,
-        tiny_distill_dmd, tiny_finish, tiny_decoder,
+        tiny_distill_dmd, tiny_finish, tiny_decoder, tiny_compose,
+        tiny_compose_on,
         xl_autoencoder, xl_pretrain, xl_midtrain, xl_finetune, xl_distill,
     )
 }

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from training.batch import Batch
+from training.batch import Batch, Pair
 from training.data.pairs import Corruption, make_pair
-from worldfm_ros.clips import TARGETS
+from training.data.sensors import Sensors
+from training.data.several import make_pair_of_several
+from worldfm_ros.clips import REFERENCE_GROUP, TARGETS, Clip
 from worldfm_ros.sources.sources import ClipSource
 
 CLIPS_KEPT = 4  # decoded, in each worker
@@ -30,6 +32,7 @@ class PairSettings:
     """batch: pairs a step, of all processes together. sizes: the (height, width) of which each step takes one.
     workers: processes that make pairs, 0 = the calling one. targets_per_clip: each clip gives so many pairs of a batch.
     distinct: after so many steps the same batches come again, with the same seeds; None = never.
+    references: with 1, pairs are made as the paper makes them; with more, of up to so many references and of `sensors`.
 
     Raises ValueError for settings that make no batch.
     """
@@ -41,6 +44,8 @@ class PairSettings:
     workers: int = 0
     targets_per_clip: int = 4
     distinct: int | None = None
+    references: int = 1
+    sensors: Sensors = Sensors()
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not self.sizes or self.workers < 0 or self.seed < 0:
@@ -48,6 +53,8 @@ class PairSettings:
                              f"got {self.batch} pairs, {self.sizes}, {self.workers} workers, seed {self.seed}")
         if self.distinct is not None and self.distinct < 1:
             raise ValueError(f"the same batches come again after 1 step or more, got distinct {self.distinct}")
+        if not 1 <= self.references <= len(REFERENCE_GROUP):
+            raise ValueError(f"a clip has 1 to {len(REFERENCE_GROUP)} references, got references {self.references}")
         if not 1 <= self.targets_per_clip <= len(TARGETS):
             raise ValueError(f"a clip has {len(TARGETS)} targets, got targets_per_clip {self.targets_per_clip}")
 
@@ -141,9 +148,16 @@ class _Shares(Dataset):
         size, samples = plan(len(self.source), self.settings, step)
         share = self.settings.batch // self.world
         return Batch.collate([
-            make_pair(self._clip(sample.clip), sample.target, size, self.settings.corruption, sample.seed)
+            self._pair(self._clip(sample.clip), sample, size)
             for sample in samples[self.rank * share:(self.rank + 1) * share]
         ])
+
+    def _pair(self, clip: Clip, sample: Sample, size: tuple[int, int]) -> Pair:
+        settings = self.settings
+        if settings.references == 1:
+            return make_pair(clip, sample.target, size, settings.corruption, sample.seed)
+        return make_pair_of_several(clip, sample.target, size, settings.corruption, settings.sensors,
+                                    settings.references, sample.seed)
 
 
 def _as_it_is(made: Batch | _Failure) -> Batch | _Failure:

@@ -1,0 +1,130 @@
+"""What real cameras do to a memory beyond `corruption`: for pairs with several references, of which each differs.
+
+A depth camera sees less than the colour camera beside it (a border that no frame knows), loses what is dark or shiny,
+and its edges bleed; a pose estimate drifts from frame to frame; exposure follows what is seen; pictures are compressed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from worldfm_ros.clips import RgbdFrame
+from worldfm_ros.geometry import Pose
+
+Range = tuple[float, float]
+GRID = 12  # nodes of the smooth noise that decides what a depth camera does not measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensors:
+    """Strengths; each clip's cameras draw theirs anew.
+
+    clean: probability that nothing of all this happens to a sample, nor anything of its corruption.
+    border: probability of a border that no frame's depth has, and `border_width`: up to this share of a side.
+    lost, lost_share: probability that a depth camera loses regions, and up to which share of the pixels.
+    bleeding, bleed: probability that near surfaces grow over their edges in depth, and by up to so many pixels of 640.
+    shadow: probability that a depth edge's far side has no depth, as wide as `bleed` says.
+    drift_position, drift_rotation: Gaussian steps, metres and radians, of the pose's error between frames of a group.
+    exposure: Gaussian relative change of exposure from one frame of the group to the next.
+    jpeg, quality: probability that pictures, the target too, are compressed, and the range of the quality.
+    noise: up to this standard deviation, grey levels, of every picture's noise, the target's too.
+    masked: probability, for each reference behind the first, that it is not there.
+    near: probability that references are ordered by time; else at random, so that the best may be far.
+    """
+
+    clean: float = 0.15
+    border: float = 0.5
+    border_width: float = 0.08
+    lost: float = 0.4
+    lost_share: float = 0.15
+    bleeding: float = 0.5
+    bleed: float = 6.0
+    shadow: float = 0.5
+    drift_position: float = 0.003
+    drift_rotation: float = 0.002
+    exposure: float = 0.04
+    jpeg: float = 0.6
+    quality: Range = (60.0, 96.0)
+    noise: float = 3.0
+    masked: float = 0.15
+    near: float = 0.75
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The cameras of one sample. Widths are shares of the picture's width; 0 = none."""
+
+    border: tuple[float, float, float, float]
+    lost: float
+    bleed: float
+    shadow: float
+    jpeg: int
+    noise: float
+
+    @classmethod
+    def draw(cls, sensors: Sensors, rng: np.random.Generator) -> Camera:
+        def maybe(probability: float, most: float) -> float:
+            return float(rng.random() * most) if rng.random() < probability else 0.0
+
+        border = maybe(sensors.border, sensors.border_width)
+        sides = tuple(float(x) for x in border * rng.random(4))
+        lost = maybe(sensors.lost, sensors.lost_share)
+        bleed, shadow = maybe(sensors.bleeding, sensors.bleed / 640), maybe(sensors.shadow, sensors.bleed / 640)
+        jpeg = int(rng.uniform(*sensors.quality)) if rng.random() < sensors.jpeg else 0
+        return cls(sides, lost, bleed, shadow, jpeg, float(rng.random() * sensors.noise))
+
+    def measured(self, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Depth (H, W), metres, as this camera would measure it; a copy."""
+        depth = np.array(depth)
+        height, width = depth.shape
+        if grown := round(self.bleed * width):
+            depth = bled(depth, grown)
+        if shade := round(self.shadow * width):
+            depth[shaded(depth, shade)] = 0
+        if self.lost:
+            noise = cv2.resize(rng.random((GRID, GRID), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+            depth[noise < np.quantile(noise[::8, ::8], self.lost)] = 0
+        top, bottom, left, right = (round(x * width) for x in self.border)
+        depth[:top], depth[:, :left] = 0, 0
+        depth[height - bottom:], depth[:, width - right:] = 0, 0
+        return depth
+
+    def picture(self, rgb: np.ndarray, gain: float, rng: np.random.Generator) -> np.ndarray:
+        """A picture (H, W, 3) uint8 as this camera would deliver it."""
+        if gain != 1.0:
+            table = np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(np.uint8)
+            rgb = cv2.LUT(np.ascontiguousarray(rgb), table)
+        if self.noise >= 0.5:
+            tile = rng.standard_normal(16381, np.float32) * np.float32(self.noise)
+            rgb = cv2.add(rgb, np.resize(tile.astype(np.int16), rgb.shape), dtype=cv2.CV_8U)
+        if self.jpeg:
+            _, data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
+            rgb = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        return rgb
+
+
+def bled(depth: np.ndarray, pixels: int) -> np.ndarray:
+    """Near surfaces grown by so many pixels, ragged: over what is behind them, not over what has no depth."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2)
+    far = np.where(depth > 0, depth, np.float32(np.inf))
+    return np.where(depth > 0, cv2.erode(far, kernel), np.float32(0))
+
+
+def shaded(depth: np.ndarray, pixels: int) -> np.ndarray:
+    """(H, W) bool: within so many pixels to the right of a nearer surface, where a structured light casts a shadow."""
+    far = np.where(depth > 0, depth, np.float32(np.inf))
+    before = cv2.erode(far, np.ones((1, pixels + 1), np.uint8), anchor=(pixels, 0))
+    return (depth > 0) & (before < 0.9 * depth)
+
+
+def drifted(frames: list[RgbdFrame], sensors: Sensors, rng: np.random.Generator) -> list[RgbdFrame]:
+    """The frames of a group, in time, with poses whose error grows from one to the next, around the middle's."""
+    steps = rng.standard_normal((2, len(frames), 3)) * rng.random()
+    turn, shift = (np.cumsum(x, axis=0) - np.cumsum(x, axis=0)[len(frames) // 2] for x in steps)
+    return [RgbdFrame(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera @ Pose(
+        Rotation.from_rotvec(turn[k] * sensors.drift_rotation), shift[k] * sensors.drift_position))
+        for k, frame in enumerate(frames)]

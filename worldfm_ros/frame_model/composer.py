@@ -1,0 +1,228 @@
+"""The composer: which of several pictures of a place each pixel is taken from. Seen pixels stay real pixels.
+
+Candidates are the drawing without its holes, K warped reference photographs, and a picture that the network paints. At
+a fixed number of pixels, whatever the camera's, it decides on their weights (softmax), a residual, and how much of the
+detail is kept; `compose` applies that at full size (Deep Blending, Hedman et al. 2018; Free View Synthesis, Riegler
+and Koltun 2020: weights over warped photographs generalise). The weights start at those of the blend, the rest at
+nothing: an untrained composer is the blend. Plain 3x3 convolutions, no normalisation, thin at half resolution: made
+for CPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+import math
+
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+FACTS = 7  # of a reference: SHOWN, WEIGHT, and the qualities of painting.warp
+SHOWN, WEIGHT = range(2)
+DRAWN, NEARNESS = range(2)
+PIXELS = 320 * 240  # of the composer's own pictures, about
+MULTIPLE = 16  # of their sides
+FLOOR = 2e-3  # of a weight before training: what is not part of the blend can still be learned
+EDGE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What a picture is composed of, at the camera's size.
+
+    drawing (B, 3, H, W) in [-1, 1], holes filled; references (B, K, 3, H, W) likewise, -1 where not shown.
+    surface (B, 2, H, W): DRAWN 0 or 1, NEARNESS 1 / z over its mean in the picture (0 where no depth is known).
+    facts (B, K, 7, H, W) in 0..1: SHOWN 0 or 1; WEIGHT in the blend, the sum over K is 1 where any is shown; qualities.
+    """
+
+    drawing: Tensor
+    references: Tensor
+    surface: Tensor
+    facts: Tensor
+
+    @classmethod
+    def of(cls, pictures: Tensor, surface: Tensor, facts: Tensor) -> Candidates:
+        """From uint8: pictures (B, 1 + K, 3, H, W), the drawing first; surface (B, 2, H, W); facts (B, K, 7, H, W).
+
+        The stored weights are rounded; here their sum is 1 wherever a reference with weight is shown.
+        """
+        rgb, facts = pictures.float() / 127.5 - 1.0, facts.float() / 255.0
+        weight = facts[:, :, WEIGHT]
+        facts[:, :, WEIGHT] = weight / weight.sum(1, keepdim=True).clamp(min=EDGE)
+        surface = surface.float() / torch.tensor([255.0, 64.0], device=surface.device)[:, None, None]
+        return cls(rgb[:, 0], rgb[:, 1:], surface, facts)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Candidates:
+        return Candidates(*(function(x) for x in (self.drawing, self.references, self.surface, self.facts)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.drawing.shape[-2:])
+
+    def blend(self) -> Tensor:
+        """(B, 3, H, W): the picture without a network."""
+        weight = self.facts[:, :, WEIGHT, None]
+        return (weight * self.references).sum(1) + (1 - weight.sum(1)) * self.drawing
+
+    def resized(self, size: tuple[int, int]) -> Candidates:
+        """Each pixel of the result is the mean of those that it covers. Colours of what is not shown do not count."""
+        if size == self.size:
+            return self
+        small = lambda x: F.interpolate(x.flatten(0, -4), size, mode="area").unflatten(0, x.shape[:-3])  # noqa: E731
+        facts, shown = small(self.facts), self.facts[:, :, SHOWN, None]
+        seen = facts[:, :, SHOWN, None]
+        references = small((self.references + 1) * shown) / seen.clamp(min=EDGE) - 1
+        return Candidates(small(self.drawing), references, small(self.surface), facts)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """logits (B, K + 2, h, w): of the drawing, the references, the painted picture. painted, residual (B, 3, h', w')
+    in [-1, 1] and added; detail (B, 1, h', w'): this part of the picture's finest detail is added to it."""
+
+    logits: Tensor
+    painted: Tensor
+    residual: Tensor
+    detail: Tensor
+
+
+def composer_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) that the composer works at for a camera: its aspect, about PIXELS, and not larger than it is."""
+    scale = min(1.0, math.sqrt(PIXELS / (height * width)))
+    return tuple(max(1, round(side * scale)) for side in (height, width))
+
+
+def compose(decision: Decision, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """The picture (B, 3, H, W), about [-1, 1], and the weights (B, K + 2, H, W) of drawing, references, painted."""
+    size = candidates.size
+    weights = _enlarged(decision.logits.float().softmax(1), size)
+    shown = candidates.facts[:, :, SHOWN]
+    usable = torch.cat([torch.ones_like(shown[:, :1]), shown, torch.ones_like(shown[:, :1])], dim=1)
+    weights = weights * usable
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=EDGE)
+    painted = _enlarged(decision.painted.float(), size)
+    pictures = torch.cat([candidates.drawing[:, None], candidates.references, painted[:, None]], dim=1)
+    mixed = (weights[:, :, None] * pictures).sum(1)
+    fine = mixed - F.avg_pool2d(F.pad(mixed, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return mixed + _enlarged(decision.detail.float(), size) * fine + _enlarged(decision.residual.float(), size), weights
+
+
+def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+class Block(nn.Module):
+    """x + conv(relu(conv(relu(x)))), nothing at first"""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = conv(channels, channels), conv(channels, channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Composer(ModelMixin, ConfigMixin):
+    """Candidates to a Decision. Any size; fewer references than `references` are filled up with ones that show nothing.
+
+    widths: channels at 1/2, 1/4, 1/8 and 1/16 of the resolution; blocks: residual blocks there, on the way down and
+    (all but the last) one each on the way up. encoded: channels that a reference is encoded in. latent_channels: of
+    the frame transformer's latents (B, C, h / 8, w / 8), which enter at 1/8 through a convolution that starts at zero;
+    0: it takes none.
+    """
+
+    @register_to_config
+    def __init__(self, references: int = 3, widths: tuple[int, ...] = (16, 40, 80, 112),
+                 blocks: tuple[int, ...] = (1, 1, 2, 2), encoded: int = 8, latent_channels: int = 0) -> None:
+        super().__init__()
+        half = widths[0]
+        self.encode_reference = conv(4 * (3 + FACTS), encoded)
+        self.encode_drawing = conv(4 * 8, half)
+        self.merge = conv(half + references * encoded, half)
+        self.down = nn.ModuleList(conv(a, b, 2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(conv(b, a) for a, b in pairwise(widths))
+        self.before = nn.ModuleList(nn.Sequential(*(Block(w) for _ in range(n)))
+                                     for w, n in zip(widths, blocks, strict=True))
+        self.after = nn.ModuleList(Block(w) for w in widths[:-1])
+        self.decide = conv(half, 4 * (references + 2) + 3 + 3 + 1)
+        self.enter = conv(latent_channels, widths[2]) if latent_channels else None
+        for layer in filter(None, (self.decide, self.enter)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, candidates: Candidates, latents: Tensor | None = None) -> Decision:
+        """`candidates` at the composer's own size. Raises ValueError for more references than it was made for, and for
+        latents that it does not take or lacks."""
+        if (latents is None) != (self.enter is None):
+            raise ValueError(f"this composer takes {'no ' if self.enter is None else ''}latents; "
+                             f"got {'none' if latents is None else tuple(latents.shape)}")
+        height, width = candidates.size
+        padded = self._filled(candidates)
+        prior, blend = self._prior(padded), padded.blend()
+        x = self._trunk(padded, blend, latents)
+        logits, painted, residual, detail = self.decide(F.relu(x)).float().split(
+            (4 * prior.shape[1], 3, 3, 1), dim=1)
+        logits = prior + F.pixel_shuffle(logits, 2)
+        count = candidates.references.shape[1]
+        logits = torch.cat([logits[:, :1 + count], logits[:, -1:]], dim=1)
+        painted = F.avg_pool2d(blend, 2) + painted
+        halves = (math.ceil(height / 2), math.ceil(width / 2))
+        return Decision(logits[..., :height, :width], *(y[..., :halves[0], :halves[1]]
+                                                        for y in (painted, residual, detail)))
+
+    def _filled(self, candidates: Candidates) -> Candidates:
+        """As many references as the network has places for, sides that are multiples of 16."""
+        missing = self.config.references - candidates.references.shape[1]
+        if missing < 0:
+            raise ValueError(f"this composer takes up to {self.config.references} references, "
+                             f"got {candidates.references.shape[1]}")
+        height, width = candidates.size
+        room = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
+
+        def padded(x: Tensor, more: int = 0, value: float = 0.0) -> Tensor:
+            if more:
+                x = torch.cat([x, x.new_full((x.shape[0], more, *x.shape[2:]), value)], dim=1)
+            if not any(room) or not x.numel():
+                return x
+            return F.pad(x.flatten(0, -4), room, mode="replicate").unflatten(0, x.shape[:-3])
+
+        return Candidates(padded(candidates.drawing), padded(candidates.references, missing, -1.0),
+                          padded(candidates.surface), padded(candidates.facts, missing))
+
+    def _prior(self, candidates: Candidates) -> Tensor:
+        """(B, K + 2, h, w): the logarithm of the blend's weights, floored."""
+        weight = candidates.facts[:, :, WEIGHT]
+        rest = (1 - weight.sum(1, keepdim=True)).clamp(min=0)
+        return torch.cat([rest, weight, torch.zeros_like(rest)], dim=1).float().add(FLOOR).log()
+
+    def _trunk(self, candidates: Candidates, blend: Tensor, latents: Tensor | None) -> Tensor:
+        """Features (B, widths[0], h / 2, w / 2)."""
+        shown = candidates.facts[:, :, SHOWN, None]
+        references = torch.cat([(candidates.references - blend[:, None]) * shown, candidates.facts], dim=2)
+        encoded = self.encode_reference(_halved(references.flatten(0, 1))).unflatten(0, references.shape[:2])
+        drawing = torch.cat([blend, candidates.drawing - blend, candidates.surface], dim=1)
+        x = torch.cat([self.encode_drawing(_halved(drawing)), encoded.flatten(1, 2)], dim=1)
+        x, skips = self.before[0](self.merge(F.relu(x))), []
+        for level, down in enumerate(self.down, start=1):
+            skips.append(x)
+            x = down(F.relu(x))
+            if level == 2 and self.enter is not None:
+                x = x + _enlarged(self.enter(latents.to(x.dtype)), x.shape[-2:])
+            x = self.before[level](x)
+        for level in reversed(range(len(skips))):
+            x = self.after[level](skips[level] + F.interpolate(self.up[level](F.relu(x)), scale_factor=2.0))
+        return x
+
+
+def _halved(x: Tensor) -> Tensor:
+    return F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+
+
+def conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(before, after, 3, stride, padding=1)
