@@ -18,20 +18,38 @@ from worldfm_ros.world.keyframes import Keyframe
 
 PER_OCTAVE = 2  # levels for each halving of the size
 LEVELS = 12  # at most; the last one is 1/45 of the picture's size
-KEPT_BYTES = 256 << 20  # of pyramids
+LANE = 21  # bits of a packed pixel's channel: room for 8 bits times a 12-bit weight, and a sign
+KEPT_BYTES = 384 << 20  # of pyramids; one of 640x480 has 5 MB
 
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """A picture's levels behind one another. pixels (N, 3) uint8; levels (L, 3) int64: first pixel, width, height."""
+    """A picture's levels behind one another. levels (L, 3) int64: first pixel, width, height; scales (L, 2) float32:
+    width and height as parts of the first level's.
+
+    pixels (N,) int64: R + G 2^21 + B 2^42. A weighted sum of such numbers is the weighted sum of each channel, so one
+    multiplication does the work of three.
+    """
 
     pixels: np.ndarray
     levels: np.ndarray
+    scales: np.ndarray
 
     def level(self, number: int) -> np.ndarray:
         """(h, w, 3) uint8"""
         first, width, height = self.levels[number].tolist()
-        return self.pixels[first:first + width * height].reshape(height, width, 3)
+        return unpack(self.pixels[first:first + width * height].reshape(height, width)).astype(np.uint8)
+
+
+def pack(rgb: np.ndarray) -> np.ndarray:
+    """(..., 3) numbers of 0 to 255 to (...,) int64."""
+    rgb = rgb.astype(np.int64)
+    return rgb[..., 0] | rgb[..., 1] << LANE | rgb[..., 2] << (2 * LANE)
+
+
+def unpack(pixels: np.ndarray) -> np.ndarray:
+    """(...,) int64 to (..., 3) int64, of sums in which no channel is negative."""
+    return np.stack([pixels >> (LANE * channel) & ((1 << LANE) - 1) for channel in range(3)], axis=-1)
 
 
 def build_pyramid(rgb: np.ndarray) -> Pyramid:
@@ -45,7 +63,8 @@ def build_pyramid(rgb: np.ndarray) -> Pyramid:
         pictures.append(cv2.resize(source, size, interpolation=cv2.INTER_AREA))
     sizes = np.array([picture.shape[1::-1] for picture in pictures])
     first = np.cumsum(sizes.prod(1)) - sizes.prod(1)
-    return Pyramid(np.concatenate([picture.reshape(-1, 3) for picture in pictures]), np.column_stack([first, sizes]))
+    return Pyramid(np.concatenate([pack(picture).reshape(-1) for picture in pictures]), np.column_stack([first, sizes]),
+                   (sizes / sizes[0]).astype(np.float32))
 
 
 class Pyramids:
@@ -58,7 +77,7 @@ class Pyramids:
         self._lock = threading.Lock()
 
     def of(self, keyframe: Keyframe) -> Pyramid:
-        key = id(keyframe)  # its picture is kept alive with it, so that no other can take its place
+        key = id(keyframe)  # the keyframe is kept with its pyramid, so that no other can get its number
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -10,21 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.painting.pyramid import PER_OCTAVE, Pyramid, Pyramids
+from worldfm_ros.painting import _warp as _kernel
+from worldfm_ros.painting._warp import FRACTIONS, GAIN_BITS, WEIGHT_BITS
+from worldfm_ros.painting.pyramid import PER_OCTAVE, Pyramid, Pyramids, unpack
+from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
 
 NEAR = np.float32(1e-3)  # metres; what is not farther in front of the reference is not seen by it
 DEPTH_TOLERANCE = np.float32(0.05)  # relative: measured this much nearer is in front, this much farther is behind
 DEPTH_RANGE = 2 * DEPTH_TOLERANCE  # the relative difference of depth at the end of its scale
-SHARPNESS = np.float32(-0.75)  # of the cubic kernel: its slope at a distance of one pixel
+BANDS = 4  # of the target's rows for each reference, which threads share
+SHARPNESS = -0.75  # of the cubic kernel: its slope at a distance of one pixel
 HALF = np.float32(0.5)
 OCTAVE = 32  # steps of the resolution's scale to the octave
 FEATHER = 64  # a mask's soft rim is this part of the picture's longer side wide
+
+LIMITS = NEAR, DEPTH_TOLERANCE, np.float32(127) / DEPTH_RANGE
 
 ANGLE, RESOLUTION, DEPTH, MEASURED, RIM = range(5)  # the columns of `quality`
 QUALITIES = 5
@@ -53,30 +60,67 @@ class WarpedReferences:
     gains: np.ndarray
 
     @classmethod
-    def empty(cls, count: int, height: int, width: int) -> WarpedReferences:
+    def empty(cls, count: int, height: int, width: int, gains: np.ndarray) -> WarpedReferences:
         size = count, height, width
         return cls(np.zeros((*size, 3), np.uint8), np.zeros(size, bool), np.zeros(size, bool),
-                   np.zeros((*size, QUALITIES), np.uint8), np.ones((count, 3), np.float32))
+                   np.zeros((*size, QUALITIES), np.uint8), gains)
 
 
 _PYRAMIDS = Pyramids()
 
 
 def warp_references(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_camera: Pose,
-                    intrinsics: Intrinsics) -> WarpedReferences:
+                    intrinsics: Intrinsics, threads: int = THREADS) -> WarpedReferences:
     """The references seen by a camera for which every pixel's depth (H, W) float32, metres along z, is known.
 
-    0 = not known; nothing is shown there. References may differ in size and camera; none is K = 0. Raises ValueError
-    for a depth of another size than the camera's.
+    0 = not known; nothing is shown there. References may differ in size and camera; none is K = 0. Releases the GIL;
+    the bytes do not depend on the number of threads. Raises ValueError for a depth that is not the camera's.
     """
     size = (intrinsics.height, intrinsics.width)
-    if surface_depth.shape != size:
-        raise ValueError(f"expected the depth of a {intrinsics.width}x{intrinsics.height} camera, {size}, "
-                         f"got {surface_depth.shape}")
-    warped = WarpedReferences.empty(len(references), *size)
-    for k, reference in enumerate(references):
-        _warp_in_numpy(reference, surface_depth, T_world_camera, intrinsics, warped, k)
+    if surface_depth.shape != size or surface_depth.dtype != np.float32:
+        raise ValueError(f"expected the depth of a {intrinsics.width}x{intrinsics.height} camera, {size} float32, "
+                         f"got {surface_depth.shape} {surface_depth.dtype}")
+    gains = np.ones((len(references), 3), np.float32)
+    return _warp(references, surface_depth, T_world_camera, intrinsics, gains, threads)
+
+
+def _warp(references: Sequence[Keyframe], depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
+          gains: np.ndarray, threads: int) -> WarpedReferences:
+    """The references with colours times `gains` (K, 3) float32."""
+    count, height, depth = len(references), intrinsics.height, np.ascontiguousarray(depth)
+    warped = WarpedReferences.empty(count, height, intrinsics.width, gains)
+    if not count:
+        return warped
+    sources = [_Source.of(reference, T_world_camera, intrinsics) for reference in references]
+    bands = np.linspace(0, height, 1 + min(BANDS, height)).astype(int).tolist()
+
+    def fill(job: tuple[int, int, int]) -> None:
+        k, top, bottom = job
+        gain = tuple(np.rint(gains[k] * (1 << _kernel.GAIN_BITS)).astype(np.int64).tolist())
+        out = warped.rgb[k], warped.shown[k], warped.beyond[k], warped.quality[k]
+        _kernel.warp_rows(sources[k].pyramid, sources[k].depth, depth, sources[k].projection, LIMITS, gain, out,
+                          top, bottom)
+
+    work_off(fill, [(k, *band) for k in range(count) for band in pairwise(bands)], threads)
+    for k in range(count):
+        warped.quality[k, ..., RIM] = rim(warped.shown[k])
     return warped
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A reference made ready for the kernel."""
+
+    pyramid: tuple[np.ndarray, ...]
+    depth: np.ndarray
+    projection: tuple[np.float32, ...]
+
+    @classmethod
+    def of(cls, reference: Keyframe, T_world_camera: Pose, intrinsics: Intrinsics) -> _Source:
+        pyramid, depth = _PYRAMIDS.of(reference), np.ascontiguousarray(reference.depth).view()
+        depth.flags.writeable = False  # as memory-mapped ones are: with all alike, numba compiles one variant
+        projection = Projection.between(reference, T_world_camera, intrinsics)
+        return cls((pyramid.pixels, pyramid.levels, pyramid.scales, WEIGHTS), depth, projection.flat)
 
 
 # ---- the rule in numpy: the specification of the compiled kernel
@@ -96,6 +140,12 @@ class Projection:
     eye: np.ndarray
     zoom: np.float32
 
+    @property
+    def flat(self) -> tuple[np.float32, ...]:
+        """The 20 numbers that the kernel takes."""
+        return tuple(np.concatenate([np.column_stack([self.direction, self.origin]).ravel(), self.ray, self.eye,
+                                     [self.zoom]]))
+
     @classmethod
     def between(cls, reference: Keyframe, T_world_camera: Pose, intrinsics: Intrinsics) -> Projection:
         T_reference_camera = reference.T_world_camera.inverse() @ T_world_camera
@@ -107,9 +157,18 @@ class Projection:
                    T_reference_camera.inverse().translation.astype(np.float32), np.float32(zoom))
 
 
+def warp_in_numpy(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_camera: Pose,
+                  intrinsics: Intrinsics, gains: np.ndarray) -> WarpedReferences:
+    """What `warp_references` makes, with given gains (K, 3) float32."""
+    warped = WarpedReferences.empty(len(references), intrinsics.height, intrinsics.width, gains)
+    for k, reference in enumerate(references):
+        _warp_in_numpy(reference, surface_depth, T_world_camera, intrinsics, warped, k)
+    return warped
+
+
 def _warp_in_numpy(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
                    warped: WarpedReferences, k: int) -> None:
-    """Fill the `k`-th of `warped`, but for its colours' balance."""
+    """Fill the `k`-th of `warped`."""
     to_reference, camera = Projection.between(reference, T_world_camera, intrinsics), reference.intrinsics
     row, column = np.ogrid[:np.float32(intrinsics.height), :np.float32(intrinsics.width)]
     uz, vz, z = (depth * (a * column + (b * row + c)) + o
@@ -127,12 +186,14 @@ def _warp_in_numpy(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose,
     shown = inside & (farther > -DEPTH_TOLERANCE)
     warped.shown[k], warped.beyond[k] = shown, shown & (farther > DEPTH_TOLERANCE)
     octaves = octaves_of(depth * to_reference.zoom / z)
-    rgb = sample_in_numpy(_PYRAMIDS.of(reference), u, v, octaves)
-    warped.rgb[k] = np.where(shown[..., None], rgb, 0)
+    gain = np.rint(warped.gains[k] * (1 << GAIN_BITS)).astype(np.int64)
+    shift = WEIGHT_BITS + GAIN_BITS
+    rgb = (sample_in_numpy(_PYRAMIDS.of(reference), u, v, octaves) * gain + (1 << (shift - 1))) >> shift
+    warped.rgb[k] = np.where(shown[..., None], rgb.clip(0, 255), 0)
     scales = (255 * chord(depth, column, row, to_reference), 128 + OCTAVE * octaves,
               128 + np.float32(127) / DEPTH_RANGE * farther, np.where(known, 255, 0), rim(shown))
     for column_of, scale in enumerate(scales):
-        warped.quality[k, ..., column_of] = np.where(shown, np.clip(np.floor(scale + HALF), 0, 255), 0)
+        warped.quality[k, ..., column_of] = np.where(shown, np.clip(scale + HALF, 0, 255), 0)
 
 
 def octaves_of(ratio: np.ndarray) -> np.ndarray:
@@ -153,30 +214,37 @@ def rim(shown: np.ndarray) -> np.ndarray:
     """(H, W) uint8: 0 to 255 from the border of a mask (H, W) bool inwards; the picture's own border is none."""
     radius = max(1, round(max(shown.shape) / FEATHER))
     around = cv2.blur(255 * shown.view(np.uint8), (2 * radius + 1,) * 2, borderType=cv2.BORDER_REPLICATE)
-    return np.maximum(around, 128) * 2 - 255  # half of what is around a border is shown
+    return np.where(shown, np.maximum(around, 128) * 2 - 255, 0)  # half of what is around a border is shown
 
 
 def sample_in_numpy(pyramid: Pyramid, u: np.ndarray, v: np.ndarray, octaves: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: the picture at (u, v) of its full size, from the level for pixels 2 ** octaves as large."""
+    """(H, W, 3) int64, WEIGHT_BITS of them a fraction: the picture at (u, v) of its full size, from the level whose
+    pixels are 2 ** octaves as large, by cubic convolution in steps of 1 / FRACTIONS pixel."""
     chosen = np.clip(np.floor(PER_OCTAVE * octaves + HALF).astype(int), 0, len(pyramid.levels) - 1)
     first, width, height = np.moveaxis(pyramid.levels[chosen], -1, 0)
-    (x, wx), (y, wy) = (_taps((place + HALF) * (size / full).astype(np.float32) - HALF) for place, size, full in
-                        ((u, width, pyramid.levels[0, 1]), (v, height, pyramid.levels[0, 2])))
-    rgb = np.zeros((*u.shape, 3), np.float32)
+    x, y = (np.floor(((place + HALF) * pyramid.scales[chosen, axis] - HALF) * np.float32(FRACTIONS) + HALF).astype(int)
+            for axis, place in enumerate((u, v)))
+    weights = WEIGHTS[y % FRACTIONS * FRACTIONS + x % FRACTIONS].astype(np.int64)
+    x, y = x // FRACTIONS - 1, y // FRACTIONS - 1
+    total = np.zeros((*u.shape, 3), np.int64)
     for j in range(4):
-        line = np.zeros_like(rgb)
         for i in range(4):
             place = first + (y + j).clip(0, height - 1) * width + (x + i).clip(0, width - 1)
-            line += wx[i][..., None] * pyramid.pixels[place]
-        rgb += wy[j][..., None] * line
-    return np.clip(rgb + HALF, 0, 255).astype(np.uint8)
+            total += weights[..., 4 * j + i, None] * unpack(pyramid.pixels[place])
+    return total
 
 
-def _taps(place: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The first of the four pixels around each place, and their weights: cubic convolution (Keys 1981), as OpenCV's."""
-    first = np.floor(place)
-    t, a, one, two = place - first, SHARPNESS, np.float32(1), np.float32(2)
-    s = one - t
-    outer = [a * (x * (x * (x - two) + one)) for x in (t, s)]  # a (x^3 - 2 x^2 + x), of the pixel that is 2 - x away
-    inner = (a + two) * t * t * t - (a + two + one) * t * t + one
-    return first.astype(int) - 1, [outer[0], inner, one - inner - outer[0] - outer[1], outer[1]]
+def cubic_weights() -> np.ndarray:
+    """(FRACTIONS^2, 16) int16: of the 4x4 pixels around each place between four (row by row, x the faster), the weights
+    of cubic convolution (Keys 1981) with OpenCV's sharpness; each row sums up to 2 ** WEIGHT_BITS."""
+    t = np.arange(FRACTIONS) / FRACTIONS
+    outer = [SHARPNESS * (x**3 - 2 * x**2 + x) for x in (t, 1 - t)]
+    inner = (SHARPNESS + 2) * t**3 - (SHARPNESS + 3) * t**2 + 1
+    line = np.stack([outer[0], inner, 1 - inner - outer[0] - outer[1], outer[1]], axis=1)
+    weights = np.rint((line[:, None, :, None] * line[None, :, None, :]).reshape(-1, 16) * (1 << WEIGHT_BITS))
+    largest = weights.argmax(1)
+    weights[np.arange(len(weights)), largest] += (1 << WEIGHT_BITS) - weights.sum(1)
+    return weights.astype(np.int16)
+
+
+WEIGHTS = cubic_weights()

@@ -1,0 +1,133 @@
+"""The compiled kernel of warp.py: the same float32 operations in the same order as its numpy version, so equal arrays.
+
+Of each row of the target, first what depends on the pixel alone (a loop that the compiler vectorises), then what is
+looked up in the reference. Rows are independent: threads take bands of them, and the bytes do not depend on how many.
+No function is called for a pixel that takes an array: numba would count references, which costs more than the work.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+# compiled in, and numba's cache does not notice a change of it: delete __pycache__ after one
+from worldfm_ros.painting.pyramid import LANE
+
+FRACTION_BITS = 5
+FRACTIONS = 1 << FRACTION_BITS  # places between two pixels that are told apart
+WEIGHT_BITS = 12  # the weights of the 16 pixels around a place sum up to 2 ** 12
+GAIN_BITS = 12
+BIAS = 128 << WEIGHT_BITS  # added to each channel's sum: cubic weights are partly negative, at most by 114 levels
+
+_MASK = (1 << LANE) - 1
+_BIASES = BIAS | BIAS << LANE | BIAS << (2 * LANE)
+_SHIFT = WEIGHT_BITS + GAIN_BITS
+_ROUND = 1 << (_SHIFT - 1)
+_ZERO, _HALF, _ONE, _TWO, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 2, 255))
+_NEUTRAL, _OCTAVE, _FRACTIONS = np.float32(128), np.float32(32), np.float32(FRACTIONS)
+_0, _1, _2 = np.uint64(0), np.uint64(1), np.uint64(2)
+_U, _V, _Z, _CHORD, _OCTAVES = range(5)  # what is known of each pixel of a row
+
+_kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_kernel
+def warp_rows(pyramid, measured, surface, projection, limits, gain, out, top, bottom):
+    """Fill rows top..bottom - 1 of `out` = (rgb, shown, beyond, quality), which are 0, from one reference.
+
+    pyramid: pixels, levels and scales, and the table of weights; measured (h, w) float32, the reference's depth;
+    surface (H, W) float32, the target's; projection: 20 float32, see `Projection`; limits: NEAR, tolerance and scale of
+    depth; gain: 3 int64, of GAIN_BITS.
+    """
+    rgb, shown, beyond, quality = out
+    line = np.empty((5, surface.shape[1]), np.float32)
+    for row in range(top, bottom):
+        _place(line, surface[row], np.float32(row), projection, limits[0])
+        _look(line, measured, limits, shown[row], beyond[row], quality[row])
+        _take(line, pyramid, gain, shown[row], rgb[row])
+
+
+@_kernel
+def _look(line, measured, limits, shown, beyond, quality):
+    """What the reference's depth says of the row's places."""
+    _, tolerance, scale = limits
+    h, w = measured.shape
+    right, low = np.float32(w) - _HALF, np.float32(h) - _HALF
+    for m in range(len(shown)):
+        u, v, z = line[_U, m], line[_V, m], line[_Z, m]
+        if not ((z > _ZERO) & (u >= -_HALF) & (u < right) & (v >= -_HALF) & (v < low)):
+            continue
+        found = measured[np.uint64(min(int(v + _HALF), h - 1)), np.uint64(min(int(u + _HALF), w - 1))]
+        farther = (found - z) / z if found > _ZERO else _ZERO
+        if not farther > -tolerance:
+            continue
+        shown[m], beyond[m] = True, farther > tolerance
+        quality[m, 0] = _byte(_WHITE * line[_CHORD, m])
+        quality[m, 1] = _byte(_NEUTRAL + _OCTAVE * line[_OCTAVES, m])
+        quality[m, 2] = _byte(_NEUTRAL + scale * farther)
+        quality[m, 3] = 255 if found > _ZERO else 0
+
+
+@_kernel
+def _byte(x):
+    return np.uint8(np.int32(min(max(x + _HALF, _ZERO), _WHITE)))
+
+
+@_kernel
+def _level(total, gain):
+    return np.uint8(min(max(((total - BIAS) * gain + _ROUND) >> _SHIFT, 0), 255))
+
+
+@_kernel
+def _place(line, depth, row, projection, near):
+    """Place in the reference, angle and ratio of sizes of a row's pixels; z = 0 for what is not in front of it."""
+    a0, b0, c0, o0, a1, b1, c1, o1, a2, b2, c2, o2, fx, fy, cx, cy, ex, ey, ez, zoom = projection
+    c0, c1, c2, y = b0 * row + c0, b1 * row + c1, b2 * row + c2, (row - cy) * fy
+    tiny = near * near * near * near
+    for m in range(len(depth)):
+        d, column = depth[m], np.float32(m)
+        z = d * (a2 * column + c2) + o2
+        front = (d > _ZERO) & (z > near)
+        safe = z if front else _ONE
+        line[_Z, m] = z if front else _ZERO
+        line[_U, m] = (d * (a0 * column + c0) + o0) / safe
+        line[_V, m] = (d * (a1 * column + c1) + o1) / safe
+        ratio = np.float32(d * zoom / safe)
+        line[_OCTAVES, m] = np.float32(np.float32(ratio).view(np.int32)) * np.float32(2**-23) - np.float32(127)
+        px, py = d * ((column - cx) * fx), d * y
+        qx, qy, qz = px - ex, py - ey, d - ez
+        square = (px * px + py * py + d * d) * (qx * qx + qy * qy + qz * qz)
+        cosine = (px * qx + py * qy + d * qz) / np.sqrt(square if square > tiny else tiny)
+        chord = _TWO - _TWO * cosine
+        line[_CHORD, m] = np.sqrt(chord if chord > _ZERO else _ZERO)
+
+
+@_kernel
+def _take(line, pyramid, gain, shown, rgb):
+    """The colours at the row's places: the 16 pixels around each, in the level for the ratio of sizes, by weight."""
+    pixels, levels, scales, weights = pyramid
+    last = len(levels) - 1
+    for m in range(len(shown)):
+        if not shown[m]:
+            continue
+        number = np.uint64(min(max(int(np.floor(_TWO * line[_OCTAVES, m] + _HALF)), 0), last))
+        first, width, height = levels[number, _0], levels[number, _1], levels[number, _2]
+        x = int(np.floor(((line[_U, m] + _HALF) * scales[number, _0] - _HALF) * _FRACTIONS + _HALF))
+        y = int(np.floor(((line[_V, m] + _HALF) * scales[number, _1] - _HALF) * _FRACTIONS + _HALF))
+        entry = np.uint64((y & (FRACTIONS - 1)) * FRACTIONS + (x & (FRACTIONS - 1)))
+        x, y = (x >> FRACTION_BITS) - 1, (y >> FRACTION_BITS) - 1
+        total = np.int64(_BIASES)
+        if (x >= 0) & (x + 3 < width) & (y >= 0) & (y + 3 < height):
+            for j in range(4):
+                at = first + (y + j) * width + x
+                for i in range(4):
+                    total += np.int64(weights[entry, np.uint64(4 * j + i)]) * pixels[np.uint64(at + i)]
+        else:
+            for j in range(4):
+                at = first + min(max(y + j, 0), height - 1) * width
+                for i in range(4):
+                    total += (np.int64(weights[entry, np.uint64(4 * j + i)])
+                              * pixels[np.uint64(at + min(max(x + i, 0), width - 1))])
+        rgb[m, 0] = _level(total & _MASK, gain[0])
+        rgb[m, 1] = _level((total >> LANE) & _MASK, gain[1])
+        rgb[m, 2] = _level((total >> (2 * LANE)) & _MASK, gain[2])

@@ -1,0 +1,42 @@
+"""The process's own threads for compiled kernels that run without the GIL: started once, shared by all calls.
+
+They sleep when there is nothing to do, so the processor is left to others, and concurrent calls may use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+import os
+from typing import TypeVar
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+THREADS = min(len(os.sched_getaffinity(0)), 4)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """To start threads for each image would take 0.3 ms."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="kernel")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def in_parallel(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
+    """The function of each argument; the calling thread takes the first, so a single one needs no other thread."""
+    others = [_pool().submit(function, argument) for argument in arguments[1:]]
+    return [function(arguments[0]), *(other.result() for other in others)]
+
+
+def work_off(function: Callable[[Argument], object], jobs: Sequence[Argument], threads: int = THREADS) -> None:
+    """The function of each job; each of so many threads takes the next job when it is free."""
+    work = iter(jobs)
+
+    def take(_: int) -> None:
+        for job in work:
+            function(job)
+
+    in_parallel(take, range(max(1, min(threads, len(jobs)))))
