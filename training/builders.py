@@ -43,13 +43,13 @@ from worldfm_ros.frame_model.released import RELEASED_CONFIG
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.share import MODEL_MANIFEST
 
-__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "ComposeSettings", "Dmd2Settings", "DmdSettings", "FinishSettings",
-           "RunSettings"]
+__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "ComposeSettings", "Dmd2Settings", "DmdSettings",
+           "FinishSettings", "RunSettings"]
 
 Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
-COMPOSER_SIZES: Sizes = ((192, 256), (192, 192), (256, 256), (240, 320), (384, 480))
+COMPOSER_SIZES: Sizes = ((192, 256), (192, 192), (192, 256), (256, 256), (384, 480))
 XL_SIZES: Sizes = ((512, 512),)
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data

@@ -199,9 +199,7 @@ def tiny_compose() -> Recipe:
 
 
 def tiny_compose_on() -> Recipe:
-    """the same on other clips, from where a composer is: with constant rates, as often as there are more clips"""
-    from training import builders as b
-
+    """the same on other clips, from where a composer is: as often as there are more clips"""
     first = tiny_compose()
     return replace(first, run=replace(first.run, final_rate=0.3), starts_from="tiny-compose", needs="a composer")
 

@@ -1,4 +1,4 @@
-"""Pairs with several references: the memory of a clip of a clip as a robot with real sensors has it, seen from a target."""
+"""Pairs with several references: the memory of a clip as a robot with real sensors has it, seen from a target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from training.data.sensors import Camera, Sensors, drifted
 from worldfm_ros.clips import REFERENCE_GROUP, Clip, RgbdFrame
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.painting.composed import Memory, remember
-from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
 
@@ -32,8 +31,8 @@ def make_pair_of_several(clip: Clip, target: int, size: tuple[int, int], corrupt
     shot = view.rgb if camera is None else camera.picture(view.rgb, 1.0, rng)
     photo, intrinsics = picture(shot, view.intrinsics, size)
     if camera is None:
-        tiles = AnchorMap.from_frames(list(group.values())).visible(view.T_world_camera, intrinsics)
-        drawing = render(tiles, view.T_world_camera, intrinsics, 1)
+        anchors = cloud(list(group.values()), 1.0, view.T_world_camera.translation, Corruption.none(), rng)
+        drawing = render([anchors], view.T_world_camera, intrinsics, threads=1)
     else:
         drawing = drawn(list(group.values()), view, intrinsics, corruption, rng)
     references = [Keyframe.of(group[k]) for k in order]

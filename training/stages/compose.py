@@ -8,25 +8,30 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from training.batch import Batch
 from training.stages.losses import Log, check_weight, gradient_loss, sharpness_loss, similarity_loss
 from training.stages.stage import Update
-from worldfm_ros.frame_model.composer import Candidates, Composer, compose, composer_size
+from worldfm_ros.frame_model.composer import Candidates, Composer, Decision, compose, composer_size
 
 COMPOSER = "composer"
+SMALLEST_ERROR = 0.01  # about one grey level
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComposeSettings:
-    """Weights of the losses beside L1: of gradients, of 1 - SSIM, of the local sharpness. Raises ValueError."""
+    """Weights of the losses beside L1: of gradients, of 1 - SSIM, of the local sharpness, of the doubt's error.
+
+    Raises ValueError naming the field."""
 
     gradient_weight: float = 0.5
     similarity_weight: float = 0.15
     sharpness_weight: float = 0.25
+    doubt_weight: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("gradient_weight", "similarity_weight", "sharpness_weight"):
+        for name in ("gradient_weight", "similarity_weight", "sharpness_weight", "doubt_weight"):
             check_weight(name, getattr(self, name))
 
 
@@ -43,9 +48,12 @@ class ComposeStage:
         """Nothing here is frozen."""
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
-        picture, weights = composed(self.networks["composer"], batch.candidates)
+        decision = decide(self.networks["composer"], batch.candidates)
+        picture, weights = compose(decision, batch.candidates)
         loss, log = self._loss(picture, batch)
-        log["painted"] = weights[:, -1].detach().mean()
+        doubt = doubt_loss(decision.doubt, picture, batch.target)
+        loss = loss + self.settings.doubt_weight * doubt
+        log |= {"doubt": doubt.detach(), "painted": weights[:, -1].detach().mean()}
         yield Update("composer", loss, log)
 
     def _loss(self, picture: Tensor, batch: Batch) -> tuple[Tensor, Log]:
@@ -61,7 +69,7 @@ class ComposeStage:
 
     @torch.no_grad()
     def preview(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        picture, weights = composed(networks["composer"], batch.candidates)
+        picture, weights = compose(decide(networks["composer"], batch.candidates), batch.candidates)
         known = 2 * weights[:, 1:-1].sum(1, keepdim=True) - 1
         return {"drawing": batch.drawing, "blend": batch.candidates.blend(), "composed": picture.clamp(-1.0, 1.0),
                 "target": batch.target, "from references": known.expand(-1, 3, -1, -1)}
@@ -72,9 +80,15 @@ class ComposeStage:
         networks["composer"].to(memory_format=torch.channels_last)
 
 
-def composed(composer: nn.Module, candidates: Candidates) -> tuple[Tensor, Tensor]:
-    """The picture (B, 3, H, W) float32, about [-1, 1], and the weights (B, K + 2, H, W)."""
-    return compose(composer(candidates.resized(composer_size(*candidates.size))), candidates)
+def decide(composer: nn.Module, candidates: Candidates) -> Decision:
+    """The composer's decision, at its own size."""
+    return composer(candidates.resized(composer_size(*candidates.size)))
+
+
+def doubt_loss(doubt: Tensor, picture: Tensor, wanted: Tensor) -> Tensor:
+    """How far the expected error (B, 1, h, w), a logarithm, is off the mean absolute error there."""
+    error = (picture.detach() - wanted).abs().mean(1, keepdim=True)
+    return (doubt.float() - F.interpolate(error, doubt.shape[-2:], mode="area").add(SMALLEST_ERROR).log()).abs().mean()
 
 
 def psnr(picture: Tensor, wanted: Tensor) -> Tensor:  # (B, 3, H, W) -> (B,)

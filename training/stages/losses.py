@@ -115,10 +115,10 @@ def reconstruction_loss(picture: Tensor, wanted: Tensor, gradient_weight: float 
     return loss, {"l1": absolute.detach(), "gradient": gradient.detach(), "psnr": psnr}
 
 
-def similarity_loss(picture: Tensor, wanted: Tensor, window: int = 7) -> Tensor:
-    """1 - SSIM (Wang et al. 2004) of pictures in [-1, 1], with a flat window."""
+def similarity_loss(picture: Tensor, wanted: Tensor, window: int = 7, stride: int = 3) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) of pictures in [-1, 1], with a flat window that moves by `stride`."""
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, window, stride=1)
+        return F.avg_pool2d(x, window, stride)
 
     x, y = picture.float(), wanted.float()
     mx, my = mean(x), mean(y)

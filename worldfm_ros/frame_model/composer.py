@@ -27,6 +27,7 @@ DRAWN, NEARNESS = range(2)
 PIXELS = 320 * 240  # of the composer's own pictures, about
 MULTIPLE = 16  # of their sides
 FLOOR = 2e-3  # of a weight before training: what is not part of the blend can still be learned
+PAINTED = (0.01, 0.2)  # the painted picture's weight before training, where a reference shows and where none does
 EDGE = 1e-6
 
 
@@ -82,12 +83,14 @@ class Candidates:
 @dataclass(frozen=True, eq=False)
 class Decision:
     """logits (B, K + 2, h, w): of the drawing, the references, the painted picture. painted, residual (B, 3, h', w')
-    in [-1, 1] and added; detail (B, 1, h', w'): this part of the picture's finest detail is added to it."""
+    in [-1, 1] and added; detail (B, 1, h', w'): this part of the picture's finest detail is added to it. doubt
+    (B, 1, h', w'): the natural logarithm of the absolute error that is expected, in units of 1."""
 
     logits: Tensor
     painted: Tensor
     residual: Tensor
     detail: Tensor
+    doubt: Tensor
 
 
 def composer_size(height: int, width: int) -> tuple[int, int]:
@@ -150,7 +153,7 @@ class Composer(ModelMixin, ConfigMixin):
         self.before = nn.ModuleList(nn.Sequential(*(Block(w) for _ in range(n)))
                                      for w, n in zip(widths, blocks, strict=True))
         self.after = nn.ModuleList(Block(w) for w in widths[:-1])
-        self.decide = conv(half, 4 * (references + 2) + 3 + 3 + 1)
+        self.decide = conv(half, 4 * (references + 2) + 3 + 3 + 1 + 1)
         self.enter = conv(latent_channels, widths[2]) if latent_channels else None
         for layer in filter(None, (self.decide, self.enter)):
             nn.init.zeros_(layer.weight)
@@ -166,15 +169,14 @@ class Composer(ModelMixin, ConfigMixin):
         padded = self._filled(candidates)
         prior, blend = self._prior(padded), padded.blend()
         x = self._trunk(padded, blend, latents)
-        logits, painted, residual, detail = self.decide(F.relu(x)).float().split(
-            (4 * prior.shape[1], 3, 3, 1), dim=1)
+        logits, painted, *others = self.decide(F.relu(x)).float().split((4 * prior.shape[1], 3, 3, 1, 1), dim=1)
         logits = prior + F.pixel_shuffle(logits, 2)
         count = candidates.references.shape[1]
         logits = torch.cat([logits[:, :1 + count], logits[:, -1:]], dim=1)
         painted = F.avg_pool2d(blend, 2) + painted
         halves = (math.ceil(height / 2), math.ceil(width / 2))
         return Decision(logits[..., :height, :width], *(y[..., :halves[0], :halves[1]]
-                                                        for y in (painted, residual, detail)))
+                                                        for y in (painted, *others)))
 
     def _filled(self, candidates: Candidates) -> Candidates:
         """As many references as the network has places for, sides that are multiples of 16."""
@@ -199,7 +201,7 @@ class Composer(ModelMixin, ConfigMixin):
         """(B, K + 2, h, w): the logarithm of the blend's weights, floored."""
         weight = candidates.facts[:, :, WEIGHT]
         rest = (1 - weight.sum(1, keepdim=True)).clamp(min=0)
-        return torch.cat([rest, weight, torch.zeros_like(rest)], dim=1).float().add(FLOOR).log()
+        return torch.cat([rest + FLOOR, weight + FLOOR, PAINTED[0] + PAINTED[1] * rest], dim=1).float().log()
 
     def _trunk(self, candidates: Candidates, blend: Tensor, latents: Tensor | None) -> Tensor:
         """Features (B, widths[0], h / 2, w / 2)."""
