@@ -15,6 +15,7 @@ import torch
 from training.batch import Batch
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
+from training.data.several import Several
 from training.data.shards import ShardedClips
 from training.run.loop import RunSettings
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
@@ -49,7 +50,8 @@ __all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "ComposeSettings", "
 Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
-COMPOSER_SIZES: Sizes = ((192, 256), (192, 192), (192, 256), (256, 256), (384, 480))
+COMPOSER_SIZES: Sizes = ((144, 192), (160, 160), (144, 192), (192, 256))  # at first; then, larger
+LARGER_SIZES: Sizes = ((144, 192), (192, 256), (256, 256), (384, 480))
 XL_SIZES: Sizes = ((512, 512),)
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data
@@ -92,12 +94,13 @@ def xl_run(steps: int, learning_rate: float, accumulate: int = 1) -> RunSettings
 
 
 USUAL = Corruption.default()
+SEVERAL = Several(references=3, corruption=replace(USUAL, exposure=0.02, white_balance=0.01))
 ROUGH = Corruption(sensor=0.006, scale=0.02, warp=0.01, position=0.01, rotation=math.radians(0.6))  # up to twice as bad
 
 
 def pairs(batch: int, sizes: Sizes, workers: int = 0, corruption: Corruption = USUAL,
-          references: int = 1) -> PairSettings:
-    return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers, references=references)
+          several: Several | None = None) -> PairSettings:
+    return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers, several=several)
 
 
 def shards(data: str | None) -> ShardedClips:

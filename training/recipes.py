@@ -106,7 +106,8 @@ def smoke_compose() -> Recipe:
     from training import builders as b
 
     stage = b.compose_stage(b.ComposeSettings(), widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), encoded=4)
-    return Recipe(stage=stage, clips=b.procedural, data=b.pairs(4, b.SMOKE_SIZES, references=3), run=b.smoke_run(1e-3))
+    return Recipe(stage=stage, clips=b.procedural, data=b.pairs(4, b.SMOKE_SIZES, several=b.SEVERAL),
+                  run=b.smoke_run(1e-3))
 
 
 # ---- tiny
@@ -194,14 +195,17 @@ def tiny_compose() -> Recipe:
     from training import builders as b
 
     return Recipe(stage=b.compose_stage(b.ComposeSettings()), clips=b.shards,
-                  data=b.pairs(8, b.COMPOSER_SIZES, workers=1, references=3),
-                  run=replace(b.tiny_run(20_000, 1e-3), checkpoint_every=100, preview_every=200))
+                  data=b.pairs(8, b.COMPOSER_SIZES, workers=1, several=b.SEVERAL),
+                  run=replace(b.tiny_run(20_000, 1e-3), warmup=50, checkpoint_every=100, preview_every=200))
 
 
 def tiny_compose_on() -> Recipe:
-    """the same on other clips, from where a composer is: as often as there are more clips"""
+    """the same on other clips, from where a composer is, in larger pictures: as often as there are more clips"""
+    from training import builders as b
+
     first = tiny_compose()
-    return replace(first, run=replace(first.run, final_rate=0.3), starts_from="tiny-compose", needs="a composer")
+    return replace(first, data=b.pairs(8, b.LARGER_SIZES, workers=1, several=b.SEVERAL),
+                   run=replace(first.run, final_rate=0.3), starts_from="tiny-compose", needs="a composer")
 
 
 # ---- xl

@@ -18,9 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.batch import Batch, Pair
 from training.data.pairs import Corruption, make_pair
-from training.data.sensors import Sensors
-from training.data.several import make_pair_of_several
-from worldfm_ros.clips import REFERENCE_GROUP, TARGETS, Clip
+from training.data.several import ClipMemory, Several, make_pair_of_several, memory_of
+from worldfm_ros.clips import REFERENCE_GROUP, TARGETS
 from worldfm_ros.sources.sources import ClipSource
 
 CLIPS_KEPT = 4  # decoded, in each worker
@@ -32,7 +31,7 @@ class PairSettings:
     """batch: pairs a step, of all processes together. sizes: the (height, width) of which each step takes one.
     workers: processes that make pairs, 0 = the calling one. targets_per_clip: each clip gives so many pairs of a batch.
     distinct: after so many steps the same batches come again, with the same seeds; None = never.
-    references: with 1, pairs are made as the paper makes them; with more, of up to so many references and of `sensors`.
+    several: pairs have several references, and corruption is `several`'s; None: they are made as the paper makes them.
 
     Raises ValueError for settings that make no batch.
     """
@@ -44,8 +43,7 @@ class PairSettings:
     workers: int = 0
     targets_per_clip: int = 4
     distinct: int | None = None
-    references: int = 1
-    sensors: Sensors = Sensors()
+    several: Several | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not self.sizes or self.workers < 0 or self.seed < 0:
@@ -53,8 +51,8 @@ class PairSettings:
                              f"got {self.batch} pairs, {self.sizes}, {self.workers} workers, seed {self.seed}")
         if self.distinct is not None and self.distinct < 1:
             raise ValueError(f"the same batches come again after 1 step or more, got distinct {self.distinct}")
-        if not 1 <= self.references <= len(REFERENCE_GROUP):
-            raise ValueError(f"a clip has 1 to {len(REFERENCE_GROUP)} references, got references {self.references}")
+        if self.several and not 1 <= self.several.references <= len(REFERENCE_GROUP):
+            raise ValueError(f"a clip has 1 to {len(REFERENCE_GROUP)} references, got {self.several.references}")
         if not 1 <= self.targets_per_clip <= len(TARGETS):
             raise ValueError(f"a clip has {len(TARGETS)} targets, got targets_per_clip {self.targets_per_clip}")
 
@@ -137,6 +135,7 @@ class _Shares(Dataset):
     def __init__(self, source: ClipSource, settings: PairSettings, rank: int, world: int) -> None:
         self.source, self.settings, self.rank, self.world = source, settings, rank, world
         self._clip = lru_cache(maxsize=CLIPS_KEPT)(source.__getitem__)
+        self._memory = lru_cache(maxsize=CLIPS_KEPT)(self._remembered)
 
     def __getitem__(self, step: int) -> Batch | _Failure:
         try:
@@ -147,17 +146,19 @@ class _Shares(Dataset):
     def _batch(self, step: int) -> Batch:
         size, samples = plan(len(self.source), self.settings, step)
         share = self.settings.batch // self.world
-        return Batch.collate([
-            self._pair(self._clip(sample.clip), sample, size)
-            for sample in samples[self.rank * share:(self.rank + 1) * share]
-        ])
+        first = {sample.clip: sample.seed for sample in reversed(samples)}  # of each clip: its memory's seed
+        return Batch.collate([self._pair(sample, size, first[sample.clip])
+                              for sample in samples[self.rank * share:(self.rank + 1) * share]])
 
-    def _pair(self, clip: Clip, sample: Sample, size: tuple[int, int]) -> Pair:
-        settings = self.settings
-        if settings.references == 1:
+    def _pair(self, sample: Sample, size: tuple[int, int], memory: int) -> Pair:
+        clip, settings = self._clip(sample.clip), self.settings
+        if settings.several is None:
             return make_pair(clip, sample.target, size, settings.corruption, sample.seed)
-        return make_pair_of_several(clip, sample.target, size, settings.corruption, settings.sensors,
-                                    settings.references, sample.seed)
+        return make_pair_of_several(clip, sample.target, size, settings.several, self._memory(sample.clip, memory),
+                                    sample.seed)
+
+    def _remembered(self, clip: int, seed: int) -> ClipMemory:
+        return memory_of(self._clip(clip), self.settings.several, seed)
 
 
 def _as_it_is(made: Batch | _Failure) -> Batch | _Failure:

@@ -46,7 +46,7 @@ class Sensors:
     shadow: float = 0.5
     drift_position: float = 0.003
     drift_rotation: float = 0.002
-    exposure: float = 0.04
+    exposure: float = 0.03
     jpeg: float = 0.6
     quality: Range = (60.0, 96.0)
     noise: float = 3.0

@@ -1,8 +1,11 @@
-"""Pairs with several references: the memory of a clip as a robot with real sensors has it, seen from a target."""
+"""Pairs with several references: the memory of a clip as a robot with real sensors has it, seen from its targets.
+
+All pairs that a batch takes from a clip share one memory: to make it costs more than to look into it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,75 +15,111 @@ from training.data.corruption import Amounts, Corruption, blur, corrupt_frame
 from training.data.pairs import painted_over, picture, with_holes
 from training.data.sensors import Camera, Sensors, drifted
 from worldfm_ros.clips import REFERENCE_GROUP, Clip, RgbdFrame
-from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.composed import Memory, remember
+from worldfm_ros.world.anchors import Anchors
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
 
 
-def make_pair_of_several(clip: Clip, target: int, size: tuple[int, int], corruption: Corruption, sensors: Sensors,
-                         count: int, seed: int) -> Pair:
-    """The pair of a target position (0..15) with up to `count` references. The same arguments give the same bytes."""
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """How pairs of up to `references` references are made: what the cameras do, and what else goes wrong."""
+
+    references: int = 3
+    corruption: Corruption = Corruption.default()
+    sensors: Sensors = Sensors()
+
+
+@dataclass(frozen=True, eq=False)
+class ClipMemory:
+    """What a robot keeps of a clip: its reference group by position, and their cloud; None = no anchor at all.
+
+    camera: that has made them; None = they are exact.
+    """
+
+    keyframes: dict[int, Keyframe]
+    anchors: Anchors | None
+    camera: Camera | None
+
+
+def memory_of(clip: Clip, settings: Several, seed: int) -> ClipMemory:
+    """The same arguments give the same memory."""
     rng = np.random.default_rng(seed)
-    view, order = clip.frames[target], ordered(target, count, sensors, rng)
-    if rng.random() < sensors.clean:
-        camera, group = None, {k: clip.frames[k] for k in REFERENCE_GROUP}
-    else:
-        camera = Camera.draw(sensors, rng)
-        group = seen_by(camera, clip, corruption, sensors, rng)
-    shot = view.rgb if camera is None else camera.picture(view.rgb, 1.0, rng)
-    photo, intrinsics = picture(shot, view.intrinsics, size)
-    if camera is None:
-        anchors = cloud(list(group.values()), 1.0, view.T_world_camera.translation, Corruption.none(), rng)
-        drawing = render([anchors], view.T_world_camera, intrinsics, threads=1)
-    else:
-        drawing = drawn(list(group.values()), view, intrinsics, corruption, rng)
-    references = [Keyframe.of(group[k]) for k in order]
-    memory = remember(drawing, references, view.T_world_camera, intrinsics)
-    guided = guide_of(memory)
-    if view.scene is not None:
-        scene, _ = picture(np.uint8(128) * view.scene, view.intrinsics, size)
-        photo = painted_over(photo, scene == 128, guided)
-    if camera is not None and rng.random() < corruption.target_blurred:
-        photo = blur(photo, corruption, rng)
-    shown, reference_intrinsics = picture(references[0].rgb, references[0].intrinsics, size)
-    return Pair(photo, drawing.rgb, drawing.coverage, shown, guided, view.T_world_camera,
-                references[0].T_world_camera, intrinsics, reference_intrinsics, seed, filled(memory, count))
+    origin = clip.frames[REFERENCE_GROUP[1]].T_world_camera.translation
+    if rng.random() < settings.sensors.clean:
+        exact = {k: clip.frames[k] for k in REFERENCE_GROUP}
+        anchors = cloud(list(exact.values()), 1.0, origin, Corruption.none(), rng)
+        return ClipMemory({k: Keyframe.of(frame) for k, frame in exact.items()}, anchors, None)
+    camera, corruption = Camera.draw(settings.sensors, rng), settings.corruption
+    group = seen_by(camera, clip, settings, rng)
+    density = Density.draw(corruption, rng)
+    kept = [thinned(frame, density.stride, rng) for frame in group.values() if rng.random() >= corruption.missing_frame]
+    anchors = cloud(kept, density.fraction, origin, corruption, rng) if kept else None
+    return ClipMemory({k: Keyframe.of(frame) for k, frame in group.items()}, anchors, camera)
 
 
-def ordered(target: int, count: int, sensors: Sensors, rng: np.random.Generator) -> list[int]:
-    """Positions in the reference group, best first: at least one, at most `count`."""
-    if rng.random() < sensors.near:
-        order = sorted(REFERENCE_GROUP, key=lambda k: abs(k - target))
-    else:
-        order = rng.permutation(REFERENCE_GROUP).tolist()
-    return [int(k) for rank, k in enumerate(order[:count]) if rank == 0 or rng.random() >= sensors.masked]
+def seen_by(camera: Camera, clip: Clip, settings: Several, rng: np.random.Generator) -> dict[int, RgbdFrame]:
+    """The reference group as that camera, with its pose estimate, delivers it.
 
-
-def seen_by(camera: Camera, clip: Clip, corruption: Corruption, sensors: Sensors,
-            rng: np.random.Generator) -> dict[int, RgbdFrame]:
-    """The reference group as that camera, with its pose estimate, delivers it."""
-    amounts, gain, group = Amounts.draw(corruption, rng), 1.0, {}
+    Exposure drifts from frame to frame, around a mean that is the target's: a common change could not be known.
+    """
+    sensors, corruption = settings.sensors, settings.corruption
+    amounts, group = Amounts.draw(corruption, rng), {}
+    drift = np.cumsum(rng.normal(0.0, sensors.exposure, len(REFERENCE_GROUP)))
+    gains = np.exp(drift - drift.mean())
     frames = drifted([clip.frames[k] for k in REFERENCE_GROUP], sensors, rng)
-    for position, frame in zip(REFERENCE_GROUP, frames, strict=True):
-        gain *= 1.0 + float(rng.normal(0.0, sensors.exposure))
-        frame = RgbdFrame(frame.index, frame.rgb, camera.measured(frame.depth, rng), frame.intrinsics,
-                          frame.T_world_camera)
+    for position, frame, gain in zip(REFERENCE_GROUP, frames, gains.tolist(), strict=True):
+        measured = camera.measured(frame.depth, rng)
+        frame = RgbdFrame(frame.index, frame.rgb, measured, frame.intrinsics, frame.T_world_camera)
         frame = corrupt_frame(frame, corruption, amounts, rng)
         group[position] = RgbdFrame(frame.index, camera.picture(frame.rgb, gain, rng), frame.depth, frame.intrinsics,
                                     frame.T_world_camera)
     return group
 
 
-def drawn(group: Sequence[RgbdFrame], view: RgbdFrame, intrinsics: Intrinsics, corruption: Corruption,
+def make_pair_of_several(clip: Clip, target: int, size: tuple[int, int], settings: Several, kept: ClipMemory,
+                         seed: int) -> Pair:
+    """The pair of a target position (0..15), seen in a memory. The same arguments give the same bytes."""
+    rng = np.random.default_rng(seed)
+    view, corruption = clip.frames[target], settings.corruption
+    shot = view.rgb if kept.camera is None else kept.camera.picture(view.rgb, 1.0, rng)
+    photo, intrinsics = picture(shot, view.intrinsics, size)
+    drawing = drawn(kept, view.T_world_camera, intrinsics, corruption, rng)
+    references = [kept.keyframes[k] for k in ordered(target, settings, rng)]
+    memory = remember(drawing, references, view.T_world_camera, intrinsics)
+    guided = guide_of(memory)
+    if view.scene is not None:
+        scene, _ = picture(np.uint8(128) * view.scene, view.intrinsics, size)
+        photo = painted_over(photo, scene == 128, guided)
+    if kept.camera is not None and rng.random() < corruption.target_blurred:
+        photo = blur(photo, corruption, rng)
+    best = references[0]
+    shown, reference_intrinsics = picture(best.rgb, best.intrinsics, size)
+    return Pair(photo, drawing.rgb, drawing.coverage, shown, guided, view.T_world_camera, best.T_world_camera,
+                intrinsics, reference_intrinsics, seed, filled(memory, settings.references))
+
+
+def drawn(kept: ClipMemory, T_world_target: Pose, intrinsics: Intrinsics, corruption: Corruption,
           rng: np.random.Generator) -> AnchorView:
-    """The group's cloud, thinned and disordered, seen from the target."""
-    density = Density.draw(corruption, rng)
-    kept = [thinned(frame, density.stride, rng) for frame in group if rng.random() >= corruption.missing_frame]
-    if not kept or rng.random() < corruption.masked:
+    """The memory's cloud seen from the target; holes and masks are where nobody ever was."""
+    if kept.anchors is None:
         return AnchorView.empty(intrinsics)
-    anchors = cloud(kept, density.fraction, view.T_world_camera.translation, corruption, rng)
-    return with_holes(render([anchors], view.T_world_camera, intrinsics, threads=1), corruption, rng)
+    if kept.camera is None:
+        return render([kept.anchors], T_world_target, intrinsics, threads=1)
+    if rng.random() < corruption.masked:
+        return AnchorView.empty(intrinsics)
+    return with_holes(render([kept.anchors], T_world_target, intrinsics, threads=1), corruption, rng)
+
+
+def ordered(target: int, settings: Several, rng: np.random.Generator) -> list[int]:
+    """Positions in the reference group, best first: at least one, at most as many as there are references."""
+    if rng.random() < settings.sensors.near:
+        order = sorted(REFERENCE_GROUP, key=lambda k: abs(k - target))
+    else:
+        order = rng.permutation(REFERENCE_GROUP).tolist()
+    return [int(k) for rank, k in enumerate(order[:settings.references])
+            if rank == 0 or rng.random() >= settings.sensors.masked]
 
 
 def filled(memory: Memory, count: int) -> Memory:
