@@ -11,7 +11,7 @@ from scenes import CAMERA, color_of, room_world, see_room
 
 from worldfm_ros.generator import FrameGenerator, load_generator, load_model
 from worldfm_ros.geometry import Pose
-from worldfm_ros.painting.blend import AnchorFill, inpaint
+from worldfm_ros.painting.blend import Blend, inpaint
 from worldfm_ros.painting.guide import find_surface
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
@@ -60,7 +60,8 @@ def test_what_no_anchor_covers_comes_from_the_reference(world):
     hole = ~with_reference.coverage
     assert hole.mean() > 0.05 and without.reference_id is None
     assert psnr(with_reference.rgb[hole], truth.rgb[hole]) > psnr(without.rgb[hole], truth.rgb[hole]) + 4
-    np.testing.assert_array_equal(with_reference.rgb[~hole], without.rgb[~hole])
+    assert psnr(with_reference.rgb[~hole], truth.rgb[~hole]) > psnr(without.rgb[~hole], truth.rgb[~hole])
+    assert with_reference.reference_ids[0] == with_reference.reference_id and len(with_reference.reference_ids) == 3
 
 
 def test_the_reference_does_not_paint_what_it_sees_in_front():
@@ -77,7 +78,7 @@ def test_the_reference_does_not_paint_what_it_sees_in_front():
         np.zeros((60, 80), np.uint16),
         coverage,
     )
-    painted = AnchorFill().paint(drawing, keyframe, frame.T_world_camera, frame.intrinsics)
+    painted = Blend().paint(drawing, [keyframe], frame.T_world_camera, frame.intrinsics)
     assert not np.any(np.all(painted == (255, 0, 255), axis=2))
     ring = ~coverage & (depth == frame.depth)
     assert np.abs(painted[ring].astype(int) - frame.rgb[ring]).max() <= 3
@@ -140,7 +141,7 @@ def test_an_unknown_model_is_refused(world):
 
 def test_any_frame_model_plugs_in(world):
     class Grey:
-        def paint(self, drawing, reference, T_world_camera, intrinsics):
+        def paint(self, drawing, references, T_world_camera, intrinsics):
             return np.full((intrinsics.height, intrinsics.width, 3), 128, np.uint8)
 
     frame = FrameGenerator(world, Grey()).generate(VIEWS[0], CAMERA)
@@ -159,6 +160,6 @@ def test_the_examples_of_the_documentation_run(page, world, tmp_path, monkeypatc
 
 
 def test_a_preset_is_checked_also_where_it_has_no_effect():
-    assert isinstance(load_model("anchors", preset="fast"), AnchorFill)
+    assert isinstance(load_model("anchors", preset="fast"), Blend)
     with pytest.raises(ValueError, match="preset is one of exact, fast, got 'turbo'"):
         load_model("anchors", preset="turbo")

@@ -27,7 +27,7 @@ ROS = {
 }
 # from the ground up: a part may import the parts of lower floors; those of one floor do not know each other
 FLOORS = (
-    ("geometry", "files", "progress", "share"),
+    ("geometry", "files", "progress", "share", "threads"),
     ("clips", "tf"),
     ("bags",),
     ("sources", "scenes", "frame_model"),

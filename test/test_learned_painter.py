@@ -50,7 +50,7 @@ def keyframe(i, id=None):
 
 
 def paint(painter, i=0, reference=None, camera=CAMERA):
-    return painter.paint(draw(POSES[i], camera), reference, POSES[i], camera)
+    return painter.paint(draw(POSES[i], camera), [] if reference is None else [reference], POSES[i], camera)
 
 
 @pytest.mark.parametrize("attention", ["full", "cached"])
@@ -170,7 +170,7 @@ def test_without_a_reference_the_drawing_is_the_reference():
 
 def test_an_empty_drawing_is_painted():
     painter = LearnedPainter(tiny_model(tiny_settings(noise="world")))
-    assert painter.paint(AnchorView.empty(CAMERA), None, POSES[0], CAMERA).shape == (32, 48, 3)
+    assert painter.paint(AnchorView.empty(CAMERA), [], POSES[0], CAMERA).shape == (32, 48, 3)
 
 
 def test_the_frame_after_memory_ran_out_is_as_ever(monkeypatch):

@@ -237,7 +237,7 @@ def test_an_exported_model_paints(tmp_path, prediction_type):
     seen, known = see_room(poses[0], camera), see_room(poses[1], camera)
     drawing = AnchorView(seen.rgb, seen.depth, seen.labels, seen.depth > 0)
     reference = Keyframe(0, known.rgb, known.depth, known.intrinsics, known.T_world_camera)
-    picture = LearnedPainter(model).paint(drawing, reference, poses[0], camera)
+    picture = LearnedPainter(model).paint(drawing, [reference], poses[0], camera)
     assert picture.shape == (32, 32, 3) and picture.std() > 1
     started = load_transformer(tmp_path / "model")
     assert all(parameter.requires_grad for parameter in started.parameters())

@@ -58,7 +58,11 @@ class Clip:
 
     def closest(self, target: int) -> int:
         """The position in the reference group that is temporally closest to a target; of two, the earlier."""
-        return min(REFERENCE_GROUP, key=lambda k: abs(k - target))
+        return self.by_closeness(target)[0]
+
+    def by_closeness(self, target: int) -> list[int]:
+        """The positions of the reference group, the one that is temporally closest to a target first."""
+        return sorted(REFERENCE_GROUP, key=lambda k: abs(k - target))
 
     def anchors(self) -> Cloud:
         """What becomes the clip's anchors: every pixel of the reference group that has depth."""

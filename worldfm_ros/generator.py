@@ -1,14 +1,15 @@
-"""A camera pose becomes a picture: draw the anchors, choose a reference, let a frame model paint (paper 2.2)."""
+"""A camera pose becomes a picture: draw the anchors, choose references, let a frame model paint (paper 2.2)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.painting.blend import AnchorFill
+from worldfm_ros.painting.blend import Blend
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.reference import ReferenceChooser
 from worldfm_ros.world.renderer import AnchorView, render
@@ -21,7 +22,8 @@ class Frame:
 
     rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16, 0 = none;
     coverage (H, W) bool: the pixels that anchors cover, where depth and labels are known;
-    reference_id: the keyframe that lent its appearance, None when no keyframe sees the view.
+    reference_id: the keyframe that lent most of its appearance, None when no keyframe sees the view; reference_ids: all
+    that the frame model was given, best first.
     """
 
     rgb: np.ndarray
@@ -29,15 +31,16 @@ class Frame:
     labels: np.ndarray
     coverage: np.ndarray
     reference_id: int | None
+    reference_ids: tuple[int, ...] = ()
 
 
 class FrameModel(Protocol):
-    """Paints a target camera's view: x_tgt from the anchor drawing, the reference and their cameras (paper 2.2)."""
+    """Paints a target camera's view: x_tgt from the anchor drawing, the references and their cameras (paper 2.2)."""
 
     def paint(
-        self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose, intrinsics: Intrinsics
+        self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose, intrinsics: Intrinsics
     ) -> np.ndarray:
-        """(H, W, 3) uint8"""
+        """(H, W, 3) uint8. The references are sorted, the best first; there may be none."""
         ...
 
 
@@ -54,11 +57,12 @@ class FrameGenerator:
         # explicit memory: the anchors, drawn from the target pose
         tiles = self.world.anchors.visible(T_world_camera, intrinsics)
         drawing = render(tiles, T_world_camera, intrinsics)
-        # implicit memory: the keyframe that shows most of what is seen from there
-        reference = self._references.choose(T_world_camera, intrinsics)
+        # implicit memory: the keyframes that together show most of what is seen from there
+        references = self._references.choose(T_world_camera, intrinsics)
         # the picture
-        rgb = self.model.paint(drawing, reference, T_world_camera, intrinsics)
-        return Frame(rgb, drawing.depth, drawing.labels, drawing.coverage, reference.id if reference else None)
+        rgb = self.model.paint(drawing, references, T_world_camera, intrinsics)
+        ids = tuple(reference.id for reference in references)
+        return Frame(rgb, drawing.depth, drawing.labels, drawing.coverage, ids[0] if ids else None, ids)
 
 
 def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
@@ -68,12 +72,12 @@ def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
     ValueError listing the models or presets that there are.
     """
     if name == "anchors" and preset == "exact":
-        return AnchorFill()
+        return Blend()
     from worldfm_ros.painting.learned import find_preset, load_painter  # torch takes seconds to import
 
     if name == "anchors":
         find_preset(preset)
-        return AnchorFill()
+        return Blend()
     return load_painter(name, seed, preset=preset)
 
 

@@ -117,10 +117,10 @@ class Contender:
         self.painter.on_stage = self.clock
         self.generator = FrameGenerator(self.world, self)
 
-    def paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+    def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
         self.painter.on_stage("draw")
-        return self.painter.paint(drawing, reference, T_world_camera, intrinsics)
+        return self.painter.paint(drawing, references, T_world_camera, intrinsics)
 
     def warm_up(self, pose: Pose, intrinsics: Intrinsics) -> None:
         """One frame that counts FLOPs and memory instead of time; on a GPU some more, which record its graphs."""

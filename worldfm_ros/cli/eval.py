@@ -1,4 +1,4 @@
-"""`worldfm eval`: a frame model judged by photographs that it has not seen, beside inpainting.
+"""`worldfm eval`: a frame model judged by photographs that it has not seen, beside what needs no network.
 
 The evaluation is imported inside: it needs torch, and no other command should wait for it.
 """
@@ -102,7 +102,10 @@ def evaluate(
     preset: str = "exact",
     noise: str | None = None,
 ) -> None:
-    """Score a frame model on photographs it has not seen, beside the anchor drawing with its holes inpainted.
+    """Score a frame model on photographs it has not seen, beside the best picture without a network.
+
+    The baseline is what --model anchors paints: the references warped by the drawn depth and blended over the drawing;
+    `inpainted` is the drawing alone, its holes filled by OpenCV inpainting.
 
     `seen` pixels are those that the anchor drawing covers, `disoccluded` the rest. Figures are means over the views:
     psnr (dB) and ssim; lpips and, of 64 views or more, fid, where the networks for them are installed; sharpness_ratio,
@@ -115,7 +118,7 @@ def evaluate(
         source: posed frames (an RGB-D folder, a bag, a transforms.json, a COLMAP project); with --views a world folder.
         model: `anchors` (no network), the name of an installed model, or a model folder.
         json: write the figures to this file.
-        montage: write some views as a PNG: drawing, baseline, model, photograph.
+        montage: write some views as a PNG: drawing, inpainted, blend, model, photograph.
         preset: exact, or fast: what may be done to a network for speed.
         noise: seeded, world or fresh, instead of the model's own.
     """
@@ -162,27 +165,29 @@ def check_target(file: Path | None) -> None:
 
 
 def write_montage(examples: list, file: Path) -> None:
-    """A row for each example: what the model was given, the baseline, what it made of it, the truth."""
+    """A row for each example: the drawing, what can be made of it without a network and with one, the truth."""
     from worldfm_ros.evaluation.montage import montage, write_png
 
     rows = [{"anchor drawing": painted.view.drawing.rgb, **{title: painted.pictures[name] for name, title in
-             (("baseline", "drawing + inpainting"), ("model", "model"), ("photograph", "photograph"))}}
+             (("inpainted", "drawing + inpainting"), ("baseline", "blend"), ("model", "model"),
+              ("photograph", "photograph"))}}
             for painted in examples]
     write_png(montage(rows), file)
 
 
 def print_table(figures: Mapping) -> None:
-    """The figures of both sides and of the photographs, for people."""
+    """The figures of all sides and of the photographs, for people."""
     table = Table(title=f"{figures['views']} views, {figures['uncovered']:.1%} of the pixels uncovered", box=SIMPLE)
     columns = [f"{region} {name}" for region in ("all", "seen", "disoccluded") for name in ("psnr", "ssim")]
     columns += [name for name in ("lpips", "fid") if figures["model"][name] is not None]
     columns += ["sharpness_ratio", "warp_psnr", "warp_excess", "tsed", "revisit_psnr"]
     table.add_column("")
-    for side in ("model", "baseline", "photograph"):
+    sides = ("model", "baseline", "inpainted", "photograph")
+    for side in sides:
         table.add_column(side, justify="right")
     for column in columns:
         cells = []
-        for side in ("model", "baseline", "photograph"):
+        for side in sides:
             value = figures[side]
             for name in column.split():
                 value = (value or {}).get(name)

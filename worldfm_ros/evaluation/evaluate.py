@@ -1,4 +1,5 @@
-"""A frame model judged by held-out photographs, beside the baseline: the anchor drawing with its holes inpainted.
+"""A frame model judged by held-out photographs, beside what needs no network: the blend of the warped references, which
+is the baseline, and the anchor drawing with its holes inpainted.
 
 Each view is scored by itself, and beside its predecessor for consistency. The figures of a side are means over the
 views that have them: a region of fewer than MIN_PIXELS has no PSNR, the first view of a group no predecessor. FID is of
@@ -17,9 +18,9 @@ from worldfm_ros.evaluation.held_out import HeldOutView, HeldOutViews, spread
 from worldfm_ros.evaluation.perceptual import WITHOUT_NETWORKS, Perceptual
 from worldfm_ros.evaluation.scoring import psnr, sharpness_ratio, ssim_map
 from worldfm_ros.generator import FrameModel
-from worldfm_ros.painting.blend import inpaint
+from worldfm_ros.painting.blend import Blend, inpaint
 
-SIDES = ("model", "baseline")
+SIDES = ("model", "baseline", "inpainted")
 EXAMPLES = 6  # views that are kept to be looked at
 MIN_PIXELS = 64  # of a region that is scored
 
@@ -74,11 +75,12 @@ def evaluate(
 
 
 def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
-    """A view by the model and by the baseline."""
+    """A view by the model, and by what needs none."""
     truth, drawing = view.photograph, view.drawing
     pictures = {
         "model": painted_by(model, view),
-        "baseline": in_scene(view, inpaint(drawing.rgb, ~drawing.coverage)),
+        "baseline": painted_by(Blend(), view),
+        "inpainted": in_scene(view, inpaint(drawing.rgb, ~drawing.coverage)),
         "photograph": truth.rgb,
     }
     return PaintedView(view, pictures, {name: find_features(picture, view.scene) for name, picture in pictures.items()})
@@ -87,7 +89,7 @@ def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
 def painted_by(model: FrameModel, view: HeldOutView) -> np.ndarray:
     """The model's picture of a view (H, W, 3) uint8."""
     truth = view.photograph
-    return in_scene(view, model.paint(view.drawing, view.reference, truth.T_world_camera, truth.intrinsics))
+    return in_scene(view, model.paint(view.drawing, view.references, truth.T_world_camera, truth.intrinsics))
 
 
 def in_scene(view: HeldOutView, picture: np.ndarray) -> np.ndarray:

@@ -32,14 +32,14 @@ class HeldOutView:
     """One camera: the truth, and what a frame model is given.
 
     photograph: rgb and true depth at the size of the evaluation. scene (H, W) bool: the pixels that count.
-    group: views of one group follow each other in time and look into one map.
+    group: views of one group follow each other in time and look into one map. references: the best first.
     """
 
     group: str
     photograph: Keyframe
     scene: np.ndarray
     drawing: AnchorView
-    reference: Keyframe | None
+    references: tuple[Keyframe, ...]
 
 
 class Truth(NamedTuple):
@@ -89,7 +89,7 @@ class Photographs:
 class ClipViews:
     """The paper's protocol (2.4.1): each clip's four reference frames make a cloud, its other twelve are the targets.
 
-    The cloud and the reference have the photographs' own size; what is drawn has the asked one. `count`: at most so
+    The cloud and the references have the photographs' own size; what is drawn has the asked one. `count`: at most so
     many clips, spread evenly. Raises ValueError for sequences that are too short or have no depth.
     """
 
@@ -117,14 +117,15 @@ class ClipViews:
     def _views(self, clip: Clip) -> Iterator[HeldOutView]:
         observed = Clip(clip.name, tuple(self.degradation.frame(frame) for frame in clip.frames))
         anchors = self.degradation.anchors(AnchorMap.from_cloud(observed.anchors()))
+        keyframes = {position: Keyframe.of(observed.frames[position]) for position in REFERENCE_GROUP}
         for position in TARGETS:
             photograph, scene = self.photographs.photograph(clip.frames[position])
-            reference = Keyframe.of(observed.frames[clip.closest(position)])
-            yield HeldOutView(clip.name, photograph, scene, draw(anchors, photograph), reference)
+            references = tuple(keyframes[k] for k in clip.by_closeness(position))
+            yield HeldOutView(clip.name, photograph, scene, draw(anchors, photograph), references)
 
 
 class WorldViews:
-    """A world seen from the cameras of posed frames; the reference is chosen as FrameGenerator does.
+    """A world seen from the cameras of posed frames; the references are chosen as FrameGenerator does.
 
     `positions`: of the frames; by default all, of which at most `count`, spread evenly, are kept.
     """
@@ -139,11 +140,11 @@ class WorldViews:
         return len(self.positions)
 
     def __iter__(self) -> Iterator[HeldOutView]:
-        references = ReferenceChooser(self.world.anchors, self.world.keyframes)
+        chooser = ReferenceChooser(self.world.anchors, self.world.keyframes)
         for position in self.positions:
             photograph, scene = self.photographs[position]
-            reference = references.choose(photograph.T_world_camera, photograph.intrinsics)
-            yield HeldOutView(self.world.name, photograph, scene, draw(self.world.anchors, photograph), reference)
+            references = chooser.choose(photograph.T_world_camera, photograph.intrinsics)
+            yield HeldOutView(self.world.name, photograph, scene, draw(self.world.anchors, photograph), references)
 
 
 def targets(photographs: Photographs, every: int) -> range:

@@ -15,6 +15,7 @@ from worldfm_ros.painting.pyramid import LANE
 
 FRACTION_BITS = 5
 FRACTIONS = 1 << FRACTION_BITS  # places between two pixels that are told apart
+FINER = 0.1  # the level is the finer one of the two around a place's size; the coarser one when it nearly fits
 WEIGHT_BITS = 12  # the weights of the 16 pixels around a place sum up to 2 ** 12
 GAIN_BITS = 12
 BIAS = 128 << WEIGHT_BITS  # added to each channel's sum: cubic weights are partly negative, at most by 114 levels
@@ -25,6 +26,7 @@ _SHIFT = WEIGHT_BITS + GAIN_BITS
 _ROUND = 1 << (_SHIFT - 1)
 _ZERO, _HALF, _ONE, _TWO, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 2, 255))
 _NEUTRAL, _OCTAVE, _FRACTIONS = np.float32(128), np.float32(32), np.float32(FRACTIONS)
+_FINER = np.float32(FINER)
 _0, _1, _2 = np.uint64(0), np.uint64(1), np.uint64(2)
 _U, _V, _Z, _CHORD, _OCTAVES = range(5)  # what is known of each pixel of a row
 
@@ -45,6 +47,39 @@ def warp_rows(pyramid, measured, surface, projection, limits, gain, out, top, bo
         _place(line, surface[row], np.float32(row), projection, limits[0])
         _look(line, measured, limits, shown[row], beyond[row], quality[row])
         _take(line, pyramid, gain, shown[row], rgb[row])
+
+
+@_kernel
+def blend_rows(warped, drawing, tables, out, top, bottom):
+    """Rows top..bottom - 1 of `out` = (rgb, known): the mean of the references and the drawing by weight.
+
+    warped: rgb (K, H, W, 3), shown (K, H, W) and quality; drawing: rgb (H, W, 3), its levels after the gain (3, 256)
+    uint8, and drawn (H, W) bool; tables: the weights (K, 256) int64 of a reference by its angle, to be multiplied with
+    its rim, and the drawing's.
+    """
+    pictures, shown, quality = warped
+    drawn_rgb, drawn_levels, drawn = drawing
+    weights, drawn_weight = tables
+    rgb, known = out
+    for row in range(top, bottom):
+        for m in range(drawn.shape[1]):
+            weight = drawn_weight if drawn[row, m] else 0
+            r = weight * np.int64(drawn_levels[0, np.uint64(drawn_rgb[row, m, 0])])
+            g = weight * np.int64(drawn_levels[1, np.uint64(drawn_rgb[row, m, 1])])
+            b = weight * np.int64(drawn_levels[2, np.uint64(drawn_rgb[row, m, 2])])
+            total = np.int64(weight)
+            for k in range(len(pictures)):
+                if shown[k, row, m]:
+                    weight = weights[k, np.uint64(quality[k, row, m, 0])] * np.int64(quality[k, row, m, 4])
+                    r += weight * np.int64(pictures[k, row, m, 0])
+                    g += weight * np.int64(pictures[k, row, m, 1])
+                    b += weight * np.int64(pictures[k, row, m, 2])
+                    total += weight
+            known[row, m] = total > 0
+            scale = _ONE / np.float32(max(total, 1))
+            rgb[row, m, 0] = np.uint8(np.float32(r) * scale + _HALF)
+            rgb[row, m, 1] = np.uint8(np.float32(g) * scale + _HALF)
+            rgb[row, m, 2] = np.uint8(np.float32(b) * scale + _HALF)
 
 
 @_kernel
@@ -110,7 +145,7 @@ def _take(line, pyramid, gain, shown, rgb):
     for m in range(len(shown)):
         if not shown[m]:
             continue
-        number = np.uint64(min(max(int(np.floor(_TWO * line[_OCTAVES, m] + _HALF)), 0), last))
+        number = np.uint64(min(max(int(_TWO * line[_OCTAVES, m] + _FINER), 0), last))
         first, width, height = levels[number, _0], levels[number, _1], levels[number, _2]
         x = int(np.floor(((line[_U, m] + _HALF) * scales[number, _0] - _HALF) * _FRACTIONS + _HALF))
         y = int(np.floor(((line[_V, m] + _HALF) * scales[number, _1] - _HALF) * _FRACTIONS + _HALF))

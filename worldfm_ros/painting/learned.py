@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -64,11 +64,14 @@ class LearnedPainter:
         self._modulations: dict[float, Modulation] = {}
 
     @torch.inference_mode()
-    def paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+    def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
-        """(H, W, 3) uint8. Raises PaintError when memory runs out or numbers overflow; the painter stays usable."""
+        """(H, W, 3) uint8. The network was made for one reference, and is given the first.
+
+        Raises PaintError when memory runs out or numbers overflow; the painter stays usable.
+        """
         try:
-            return self._paint(drawing, reference, T_world_camera, intrinsics)
+            return self._paint(drawing, references[0] if references else None, T_world_camera, intrinsics)
         except torch.OutOfMemoryError as error:
             reason = str(error).splitlines()[0]
         # not in the except block, where the traceback still holds on to this frame's tensors

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+import math
 
 import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import _warp as _kernel
-from worldfm_ros.painting._warp import FRACTIONS, GAIN_BITS, WEIGHT_BITS
+from worldfm_ros.painting._warp import FINER, FRACTIONS, GAIN_BITS, WEIGHT_BITS
 from worldfm_ros.painting.pyramid import PER_OCTAVE, Pyramid, Pyramids, unpack
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
@@ -25,6 +26,10 @@ from worldfm_ros.world.keyframes import Keyframe
 NEAR = np.float32(1e-3)  # metres; what is not farther in front of the reference is not seen by it
 DEPTH_TOLERANCE = np.float32(0.05)  # relative: measured this much nearer is in front, this much farther is behind
 DEPTH_RANGE = 2 * DEPTH_TOLERANCE  # the relative difference of depth at the end of its scale
+SAMPLES = 3072  # pixels at least, of the small picture that exposures are compared in
+DARK, BRIGHT = 8, 247  # levels between which a ratio tells the exposure
+OVERLAP = 48  # pixels, the least that tell it
+GAIN_LIMIT = 2.0
 BANDS = 4  # of the target's rows for each reference, which threads share
 SHARPNESS = -0.75  # of the cubic kernel: its slope at a distance of one pixel
 HALF = np.float32(0.5)
@@ -80,8 +85,41 @@ def warp_references(references: Sequence[Keyframe], surface_depth: np.ndarray, T
     if surface_depth.shape != size or surface_depth.dtype != np.float32:
         raise ValueError(f"expected the depth of a {intrinsics.width}x{intrinsics.height} camera, {size} float32, "
                          f"got {surface_depth.shape} {surface_depth.dtype}")
-    gains = np.ones((len(references), 3), np.float32)
+    gains = balance(references, surface_depth, T_world_camera, intrinsics)
     return _warp(references, surface_depth, T_world_camera, intrinsics, gains, threads)
+
+
+def balance(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_camera: Pose,
+            intrinsics: Intrinsics) -> np.ndarray:
+    """Gains (K, 3) float32 of the references' R, G, B, that bring them to the first one's exposure and white balance.
+
+    Told from a small picture of the same view: the median ratio to the references before it, where they show the same
+    surface. 1 where that is too little, and never beyond GAIN_LIMIT: more is another light, or another thing.
+    """
+    gains = np.ones((len(references), 3), np.float32)
+    if len(references) < 2:
+        return gains
+    step = max(1, math.isqrt(intrinsics.width * intrinsics.height // SAMPLES))
+    depth = surface_depth[::step, ::step]
+    small = Intrinsics(depth.shape[1], depth.shape[0], intrinsics.fx / step, intrinsics.fy / step,
+                       intrinsics.cx / step, intrinsics.cy / step)
+    warped = _warp(references, depth, T_world_camera, small, gains, 1)
+    seen = warped.shown & ~warped.beyond
+    before, known = warped.rgb[0].astype(np.float32), seen[0].copy()
+    for k in range(1, len(references)):
+        gains[k] = gain_between(warped.rgb[k][known & seen[k]], before[known & seen[k]])
+        new = seen[k] & ~known
+        before[new], known = warped.rgb[k][new] * gains[k], known | new
+    return gains
+
+
+def gain_between(rgb: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(3,) float32: what colours (N, 3) of 0 to 255 are multiplied with to be as the `wanted` ones, by the median."""
+    told = ((rgb > DARK) & (rgb < BRIGHT) & (wanted > DARK) & (wanted < BRIGHT)).all(1)
+    if told.sum() < OVERLAP:
+        return np.ones(3, np.float32)
+    ratio = np.median(wanted[told].astype(np.float32) / rgb[told], axis=0)
+    return np.clip(ratio, 1 / GAIN_LIMIT, GAIN_LIMIT).astype(np.float32)
 
 
 def _warp(references: Sequence[Keyframe], depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
@@ -220,7 +258,7 @@ def rim(shown: np.ndarray) -> np.ndarray:
 def sample_in_numpy(pyramid: Pyramid, u: np.ndarray, v: np.ndarray, octaves: np.ndarray) -> np.ndarray:
     """(H, W, 3) int64, WEIGHT_BITS of them a fraction: the picture at (u, v) of its full size, from the level whose
     pixels are 2 ** octaves as large, by cubic convolution in steps of 1 / FRACTIONS pixel."""
-    chosen = np.clip(np.floor(PER_OCTAVE * octaves + HALF).astype(int), 0, len(pyramid.levels) - 1)
+    chosen = np.clip((PER_OCTAVE * octaves + np.float32(FINER)).astype(int), 0, len(pyramid.levels) - 1)
     first, width, height = np.moveaxis(pyramid.levels[chosen], -1, 0)
     x, y = (np.floor(((place + HALF) * pyramid.scales[chosen, axis] - HALF) * np.float32(FRACTIONS) + HALF).astype(int)
             for axis, place in enumerate((u, v)))

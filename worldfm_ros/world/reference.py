@@ -1,9 +1,12 @@
-"""Which keyframe lends its appearance: the one that shows most of what is seen, chosen for a place and a direction.
+"""Which keyframes lend their appearance: those that together show most of what a place and a direction see.
 
-Were it chosen anew for every pose, neighbouring frames would flip between two keyframes that show about as much, and
+The first is the one that shows most. The next one is the one that shows most of what those before do not; when nobody
+shows much more, the one that looks most nearly from where the camera does.
+
+Were they chosen anew for every pose, neighbouring frames would flip between keyframes that show about as much, and
 the picture would flicker. Hysteresis cures that, but makes a frame depend on the frames before it. Here all poses of a
 cell (0.25 m, 15 degrees) share the choice made for the middle of the cell: neighbours agree, and the same pose always
-has the same reference.
+has the same references.
 """
 
 from __future__ import annotations
@@ -17,13 +20,16 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import render
-from worldfm_ros.world.selection import SelectionSettings, select_by_depth
+from worldfm_ros.world.selection import Selection, SelectionSettings, angle, distance_weight, select_by_depth
 
 PLACE = 0.25  # metres, side of a cell
 DIRECTION = math.radians(15.0)  # width of a cell
 PIXELS = 96  # width of the drawing that the choice is made from
 TALLEST = 4 * PIXELS  # its height at most: the picture of a camera that is taller still is squeezed
 SETTINGS = SelectionSettings(relative_tolerance=0.05)  # measured depth is less exact than the released panoramas'
+REFERENCES = 3  # chosen for a view
+NEW = 0.05  # of the samples; who shows less than this that nobody showed before adds nothing
+NEARBY = 0.03  # radians between the rays to a sample; below, it makes no difference
 Cell = tuple[int, int, int, int, int]
 
 
@@ -32,28 +38,52 @@ class ReferenceChooser:
 
     def __init__(self, anchors: AnchorMap, keyframes: Sequence[Keyframe]) -> None:
         self._anchors, self._keyframes = anchors, keyframes
-        self._chosen: dict[tuple[Cell, Intrinsics], Keyframe | None] = {}
+        self._chosen: dict[tuple[Cell, Intrinsics, int], tuple[Keyframe, ...]] = {}
         self._map_size = (0, 0)
 
-    def choose(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Keyframe | None:
-        """The reference for a camera; None when no keyframe shows anything that it sees."""
+    def choose(self, T_world_camera: Pose, intrinsics: Intrinsics, count: int = REFERENCES) -> tuple[Keyframe, ...]:
+        """At most `count` references for a camera, the best first; none when no keyframe shows anything that it sees.
+
+        Raises ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"the number of references is 1 or more, got {count}")
         if not self._keyframes:
-            return None
+            return ()
         map_size = (len(self._anchors), len(self._keyframes))
         if map_size != self._map_size:
             self._chosen.clear()
             self._map_size = map_size
         height = min(max(1, PIXELS * intrinsics.height // intrinsics.width), TALLEST)
         cell, small = cell_of(T_world_camera), intrinsics.resized(PIXELS, height)
-        if (cell, small) not in self._chosen:
-            self._chosen[cell, small] = self._select(middle_of(cell), small)
+        if (cell, small, count) not in self._chosen:
+            self._chosen[cell, small, count] = self._select(middle_of(cell), small, count)
         # the middle of a cell may lie behind a wall or in the void; then the pose itself decides
-        return self._chosen[cell, small] or self._select(T_world_camera, small)
+        return self._chosen[cell, small, count] or self._select(T_world_camera, small, count)
 
-    def _select(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Keyframe | None:
+    def _select(self, T_world_camera: Pose, intrinsics: Intrinsics, count: int) -> tuple[Keyframe, ...]:
         drawing = render(self._anchors.visible(T_world_camera, intrinsics), T_world_camera, intrinsics)
         selection = select_by_depth(self._keyframes, drawing.depth, T_world_camera, intrinsics, SETTINGS)
-        return self._keyframes[selection.index] if selection.score[selection.index] > 0 else None
+        return tuple(self._keyframes[k] for k in complementary(self._keyframes, selection, T_world_camera, count))
+
+
+def complementary(keyframes: Sequence[Keyframe], selection: Selection, T_world_camera: Pose, count: int) -> list[int]:
+    """The numbers of at most `count` keyframes, of those that a selection found to show something."""
+    useful = np.flatnonzero(selection.score > 0)
+    if not len(useful):
+        return []
+    eye, points, confirmed = T_world_camera.translation, selection.points, selection.confirmed[useful]
+    eyes = np.array([keyframes[k].T_world_camera.translation for k in useful])
+    weight = distance_weight(np.linalg.norm(eyes - eye, axis=1), SETTINGS)
+    closeness = np.array([np.sum(shown / (NEARBY + angle(points - eye, points - other)))
+                          for shown, other in zip(confirmed, eyes, strict=True)])
+    chosen = [int(np.argmax(selection.score[useful]))]
+    while len(chosen) < min(count, len(useful)):
+        new = (confirmed & ~confirmed[chosen].any(0)).sum(1)
+        value = new * weight if new.max() >= NEW * len(points) else closeness
+        left = np.setdiff1d(np.arange(len(useful)), chosen)
+        chosen.append(int(left[np.argmax(value[left])]))
+    return useful[chosen].tolist()
 
 
 def cell_of(T_world_camera: Pose) -> Cell:

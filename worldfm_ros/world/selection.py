@@ -35,12 +35,20 @@ class SelectionSettings:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """index: the first of the views with the highest score; 0 when there is nothing to see. hits, score (V,)."""
+    """index: the first of the views with the highest score; 0 when there is nothing to see. hits, score (V,).
+
+    points (N, 3): the samples' places in the world; confirmed (V, N) bool: which of them each view shows.
+    """
 
     index: int
-    samples: int
     hits: np.ndarray
     score: np.ndarray
+    points: np.ndarray
+    confirmed: np.ndarray
+
+    @property
+    def samples(self) -> int:
+        return len(self.points)
 
 
 def select_by_depth(keyframes: Sequence[Keyframe], depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
@@ -53,10 +61,11 @@ def select_by_depth(keyframes: Sequence[Keyframe], depth: np.ndarray, T_world_ca
     known = depth[rows, columns] > 0
     points = T_world_camera.apply(intrinsics.unproject(depth)[rows[known], columns[known]])
     eye = T_world_camera.translation
-    hits = np.array([int(confirms(keyframe, points, eye, settings).sum()) for keyframe in keyframes])
+    confirmed = np.array([confirms(keyframe, points, eye, settings) for keyframe in keyframes])
+    hits = confirmed.sum(1)
     distances = [np.linalg.norm(keyframe.T_world_camera.translation - eye) for keyframe in keyframes]
     score = hits * distance_weight(np.array(distances), settings)
-    return Selection(int(np.argmax(score)), len(points), hits, score)
+    return Selection(int(np.argmax(score)), hits, score, points, confirmed)
 
 
 def sample_pixels(height: int, width: int, settings: SelectionSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +98,7 @@ def confirms(keyframe: Keyframe, points: np.ndarray, eye: np.ndarray, settings: 
     tolerance = np.maximum(settings.relative_tolerance * z, settings.absolute_tolerance)
     confirmed = (z > 0) & (error < tolerance)
     if settings.max_angle < np.pi:
-        confirmed &= _angle(points - eye, points - keyframe.T_world_camera.translation) <= settings.max_angle
+        confirmed &= angle(points - eye, points - keyframe.T_world_camera.translation) <= settings.max_angle
     return confirmed
 
 
@@ -105,6 +114,6 @@ def _spread(first: float, last: float, count: int) -> np.ndarray:
     return np.rint(np.linspace(first, last, count)).astype(int)
 
 
-def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # (N, 3), (N, 3) -> (N,) radians
+def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # (N, 3), (N, 3) -> (N,) radians
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.arccos(np.clip(np.sum(a * b, axis=1) / np.maximum(norms, 1e-12), -1.0, 1.0))
