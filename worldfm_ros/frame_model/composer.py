@@ -37,7 +37,7 @@ class Candidates:
 
     drawing (B, 3, H, W) in [-1, 1], holes filled; references (B, K, 3, H, W) likewise, -1 where not shown.
     surface (B, 2, H, W): DRAWN 0 or 1, NEARNESS 1 / z over its mean in the picture (0 where no depth is known).
-    facts (B, K, 7, H, W) in 0..1: SHOWN 0 or 1; WEIGHT in the blend, the sum over K is 1 where any is shown; qualities.
+    facts (B, K, 7, H, W) in 0..1: SHOWN 0 or 1; WEIGHT in the blend, what is left of 1 is the drawing's; qualities.
     """
 
     drawing: Tensor
@@ -47,13 +47,8 @@ class Candidates:
 
     @classmethod
     def of(cls, pictures: Tensor, surface: Tensor, facts: Tensor) -> Candidates:
-        """From uint8: pictures (B, 1 + K, 3, H, W), the drawing first; surface (B, 2, H, W); facts (B, K, 7, H, W).
-
-        The stored weights are rounded; here their sum is 1 wherever a reference with weight is shown.
-        """
+        """From uint8: pictures (B, 1 + K, 3, H, W), the drawing first; surface (B, 2, H, W); facts (B, K, 7, H, W)."""
         rgb, facts = pictures.float() / 127.5 - 1.0, facts.float() / 255.0
-        weight = facts[:, :, WEIGHT]
-        facts[:, :, WEIGHT] = weight / weight.sum(1, keepdim=True).clamp(min=EDGE)
         surface = surface.float() / torch.tensor([255.0, 64.0], device=surface.device)[:, None, None]
         return cls(rgb[:, 0], rgb[:, 1:], surface, facts)
 
@@ -104,7 +99,8 @@ def compose(decision: Decision, candidates: Candidates) -> tuple[Tensor, Tensor]
     size = candidates.size
     weights = _enlarged(decision.logits.float().softmax(1), size)
     shown = candidates.facts[:, :, SHOWN]
-    usable = torch.cat([torch.ones_like(shown[:, :1]), shown, torch.ones_like(shown[:, :1])], dim=1)
+    always = torch.ones_like(candidates.surface[:, :1])
+    usable = torch.cat([always, shown, always], dim=1)
     weights = weights * usable
     weights = weights / weights.sum(1, keepdim=True).clamp(min=EDGE)
     painted = _enlarged(decision.painted.float(), size)
@@ -190,7 +186,7 @@ class Composer(ModelMixin, ConfigMixin):
         def padded(x: Tensor, more: int = 0, value: float = 0.0) -> Tensor:
             if more:
                 x = torch.cat([x, x.new_full((x.shape[0], more, *x.shape[2:]), value)], dim=1)
-            if not any(room) or not x.numel():
+            if not any(room):
                 return x
             return F.pad(x.flatten(0, -4), room, mode="replicate").unflatten(0, x.shape[:-3])
 
