@@ -200,7 +200,7 @@ def tiny_compose() -> Recipe:
 
 
 def tiny_compose_on() -> Recipe:
-    """the same on other clips, from where a composer is, in larger pictures: as often as there are more clips"""
+    """our composer goes on: on more clips, in larger pictures"""
     from training import builders as b
 
     first = tiny_compose()
