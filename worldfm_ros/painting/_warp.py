@@ -17,47 +17,46 @@ FRACTION_BITS = 5
 FRACTIONS = 1 << FRACTION_BITS  # places between two pixels that are told apart
 FINER = 0.1  # the level is the finer one of the two around a place's size; the coarser one when it nearly fits
 WEIGHT_BITS = 12  # the weights of the 16 pixels around a place sum up to 2 ** 12
-GAIN_BITS = 12
+SHRINK = 4  # pixels, the side of the squares that holes are filled from
 BIAS = 128 << WEIGHT_BITS  # added to each channel's sum: cubic weights are partly negative, at most by 114 levels
 
 _MASK = (1 << LANE) - 1
 _BIASES = BIAS | BIAS << LANE | BIAS << (2 * LANE)
-_SHIFT = WEIGHT_BITS + GAIN_BITS
-_ROUND = 1 << (_SHIFT - 1)
 _ZERO, _HALF, _ONE, _TWO, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 2, 255))
 _NEUTRAL, _OCTAVE, _FRACTIONS = np.float32(128), np.float32(32), np.float32(FRACTIONS)
 _FINER = np.float32(FINER)
 _0, _1, _2 = np.uint64(0), np.uint64(1), np.uint64(2)
-_U, _V, _Z, _CHORD, _OCTAVES = range(5)  # what is known of each pixel of a row
+_U, _V, _Z, _CHORD, _OCTAVES, _FOUND, _FARTHER = range(7)  # what is known of each pixel of a row
 
 _kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_kernel
 def warp_rows(pyramid, measured, surface, projection, limits, gain, out, top, bottom):
-    """Fill rows top..bottom - 1 of `out` = (rgb, shown, beyond, quality), which are 0, from one reference.
+    """Fill rows top..bottom - 1 of `out` = (rgb, shown, beyond, quality (5, H, W)), which are 0, from one reference.
 
     pyramid: pixels, levels and scales, and the table of weights; measured (h, w) float32, the reference's depth;
     surface (H, W) float32, the target's; projection: 20 float32, see `Projection`; limits: NEAR, tolerance and scale of
-    depth; gain: 3 int64, of GAIN_BITS.
+    depth; gain: 3 float32, over 2 ** WEIGHT_BITS.
     """
     rgb, shown, beyond, quality = out
-    line = np.empty((5, surface.shape[1]), np.float32)
+    line, where = np.empty((7, surface.shape[1]), np.float32), np.empty((3, surface.shape[1]), np.int32)
+    totals = np.zeros(surface.shape[1], np.int64)
     for row in range(top, bottom):
         _place(line, surface[row], np.float32(row), projection, limits[0])
-        _look(line, measured, limits, shown[row], beyond[row], quality[row])
-        _take(line, pyramid, gain, shown[row], rgb[row])
+        _look(line, where[0], measured, limits, shown[row], beyond[row], quality[:, row])
+        _take(line, (where[0], where[1], where[2], totals), pyramid, gain, shown[row], rgb[row])
 
 
 @_kernel
 def blend_rows(warped, drawing, tables, out, top, bottom):
     """Rows top..bottom - 1 of `out` = (rgb, known): the mean of the references and the drawing by weight.
 
-    warped: rgb (K, H, W, 3), shown (K, H, W) and quality; drawing: rgb (H, W, 3), its levels after the gain (3, 256)
-    uint8, and drawn (H, W) bool; tables: the weights (K, 256) int64 of a reference by its angle, to be multiplied with
-    its rim, and the drawing's.
+    warped: rgb (K, H, W, 3), shown, angles and rims (K, H, W); drawing: rgb (H, W, 3), its levels after the gain
+    (3, 256) uint8, and drawn (H, W) bool; tables: the weights (K, 256) int64 of a reference by its angle, to be
+    multiplied with its rim, and the drawing's.
     """
-    pictures, shown, quality = warped
+    pictures, shown, angles, rims = warped
     drawn_rgb, drawn_levels, drawn = drawing
     weights, drawn_weight = tables
     rgb, known = out
@@ -70,7 +69,7 @@ def blend_rows(warped, drawing, tables, out, top, bottom):
             total = np.int64(weight)
             for k in range(len(pictures)):
                 if shown[k, row, m]:
-                    weight = weights[k, np.uint64(quality[k, row, m, 0])] * np.int64(quality[k, row, m, 4])
+                    weight = weights[k, np.uint64(angles[k, row, m])] * np.int64(rims[k, row, m])
                     r += weight * np.int64(pictures[k, row, m, 0])
                     g += weight * np.int64(pictures[k, row, m, 1])
                     b += weight * np.int64(pictures[k, row, m, 2])
@@ -83,34 +82,57 @@ def blend_rows(warped, drawing, tables, out, top, bottom):
 
 
 @_kernel
-def _look(line, measured, limits, shown, beyond, quality):
-    """What the reference's depth says of the row's places."""
+def shrink(rgb, holes, small):
+    """Fill small (h, w, 4) float32: the sums of R, G, B and the number of what is known in squares of SHRINK pixels."""
+    for row in range(len(rgb)):
+        for column in range(rgb.shape[1]):
+            if not holes[row, column]:
+                y, x = row // SHRINK, column // SHRINK
+                small[y, x, 0] += np.float32(rgb[row, column, 0])
+                small[y, x, 1] += np.float32(rgb[row, column, 1])
+                small[y, x, 2] += np.float32(rgb[row, column, 2])
+                small[y, x, 3] += _ONE
+
+
+@_kernel
+def _look(line, where, measured, limits, shown, beyond, quality):
+    """What the reference's depth says of the row's places. quality (5, W)
+
+    Short loops that each write one array are vectorised; one loop for all is four times as slow.
+    """
     _, tolerance, scale = limits
-    h, w = measured.shape
-    right, low = np.float32(w) - _HALF, np.float32(h) - _HALF
+    height, width = measured.shape
+    flat = measured.reshape(-1)
+    low, right = np.float32(height) - _HALF, np.float32(width) - _HALF
     for m in range(len(shown)):
-        u, v, z = line[_U, m], line[_V, m], line[_Z, m]
-        if not ((z > _ZERO) & (u >= -_HALF) & (u < right) & (v >= -_HALF) & (v < low)):
-            continue
-        found = measured[np.uint64(min(int(v + _HALF), h - 1)), np.uint64(min(int(u + _HALF), w - 1))]
-        farther = (found - z) / z if found > _ZERO else _ZERO
-        if not farther > -tolerance:
-            continue
-        shown[m], beyond[m] = True, farther > tolerance
-        quality[m, 0] = _byte(_WHITE * line[_CHORD, m])
-        quality[m, 1] = _byte(_NEUTRAL + _OCTAVE * line[_OCTAVES, m])
-        quality[m, 2] = _byte(_NEUTRAL + scale * farther)
-        quality[m, 3] = 255 if found > _ZERO else 0
+        u, v = line[_U, m], line[_V, m]
+        inside = (line[_Z, m] > _ZERO) & (u >= -_HALF) & (u < right) & (v >= -_HALF) & (v < low)
+        row = min(np.int32(v + _HALF if inside else _ZERO), np.int32(height - 1))
+        column = min(np.int32(u + _HALF if inside else _ZERO), np.int32(width - 1))
+        where[m] = row * np.int32(width) + column if inside else np.int32(-1)
+    for m in range(len(shown)):
+        line[_FOUND, m] = flat[np.uint64(max(where[m], 0))]
+    for m in range(len(shown)):
+        z, found = line[_Z, m], line[_FOUND, m]
+        farther = (found - z) / (z if z > _ZERO else _ONE)
+        line[_FARTHER, m] = farther if found > _ZERO else _ZERO
+    for m in range(len(shown)):
+        shown[m] = (where[m] >= 0) & (line[_FARTHER, m] > -tolerance)
+    for m in range(len(shown)):
+        beyond[m] = shown[m] & (line[_FARTHER, m] > tolerance)
+    for m in range(len(shown)):
+        quality[0, m] = _byte(_WHITE * line[_CHORD, m]) if shown[m] else 0
+    for m in range(len(shown)):
+        quality[1, m] = _byte(_NEUTRAL + _OCTAVE * line[_OCTAVES, m]) if shown[m] else 0
+    for m in range(len(shown)):
+        quality[2, m] = _byte(_NEUTRAL + scale * line[_FARTHER, m]) if shown[m] else 0
+    for m in range(len(shown)):
+        quality[3, m] = 255 if shown[m] & (line[_FOUND, m] > _ZERO) else 0
 
 
 @_kernel
 def _byte(x):
     return np.uint8(np.int32(min(max(x + _HALF, _ZERO), _WHITE)))
-
-
-@_kernel
-def _level(total, gain):
-    return np.uint8(min(max(((total - BIAS) * gain + _ROUND) >> _SHIFT, 0), 255))
 
 
 @_kernel
@@ -138,18 +160,28 @@ def _place(line, depth, row, projection, near):
 
 
 @_kernel
-def _take(line, pyramid, gain, shown, rgb):
+def _take(line, where, pyramid, gain, shown, rgb):
     """The colours at the row's places: the 16 pixels around each, in the level for the ratio of sizes, by weight."""
     pixels, levels, scales, weights = pyramid
-    last = len(levels) - 1
+    numbers, xs, ys, totals = where
+    last = np.float32(len(levels) - 1)
+    for m in range(len(shown)):
+        number = min(max(_TWO * line[_OCTAVES, m] + _FINER, _ZERO), last)
+        numbers[m] = np.int32(number if shown[m] else _ZERO)
+    for m in range(len(shown)):
+        number = np.uint64(numbers[m])
+        line[_CHORD, m], line[_FOUND, m] = scales[number, _0], scales[number, _1]  # what was there is not needed now
+    for m in range(len(shown)):
+        u, v = (line[_U, m], line[_V, m]) if shown[m] else (_ZERO, _ZERO)
+        xs[m] = np.int32(np.floor(((u + _HALF) * line[_CHORD, m] - _HALF) * _FRACTIONS + _HALF))
+        ys[m] = np.int32(np.floor(((v + _HALF) * line[_FOUND, m] - _HALF) * _FRACTIONS + _HALF))
     for m in range(len(shown)):
         if not shown[m]:
             continue
-        number = np.uint64(min(max(int(_TWO * line[_OCTAVES, m] + _FINER), 0), last))
+        number = np.uint64(numbers[m])
         first, width, height = levels[number, _0], levels[number, _1], levels[number, _2]
-        x = int(np.floor(((line[_U, m] + _HALF) * scales[number, _0] - _HALF) * _FRACTIONS + _HALF))
-        y = int(np.floor(((line[_V, m] + _HALF) * scales[number, _1] - _HALF) * _FRACTIONS + _HALF))
-        entry = np.uint64((y & (FRACTIONS - 1)) * FRACTIONS + (x & (FRACTIONS - 1)))
+        x, y = np.int64(xs[m]), np.int64(ys[m])
+        entry = np.uint64(((y & (FRACTIONS - 1)) << FRACTION_BITS) | (x & (FRACTIONS - 1)))
         x, y = (x >> FRACTION_BITS) - 1, (y >> FRACTION_BITS) - 1
         total = np.int64(_BIASES)
         if (x >= 0) & (x + 3 < width) & (y >= 0) & (y + 3 < height):
@@ -163,6 +195,9 @@ def _take(line, pyramid, gain, shown, rgb):
                 for i in range(4):
                     total += (np.int64(weights[entry, np.uint64(4 * j + i)])
                               * pixels[np.uint64(at + min(max(x + i, 0), width - 1))])
-        rgb[m, 0] = _level(total & _MASK, gain[0])
-        rgb[m, 1] = _level((total >> LANE) & _MASK, gain[1])
-        rgb[m, 2] = _level((total >> (2 * LANE)) & _MASK, gain[2])
+        totals[m] = total
+    for m in range(len(shown)):
+        for channel in range(3):
+            total = np.int32((totals[m] >> (LANE * channel)) & _MASK) - np.int32(BIAS)
+            level = _byte(np.float32(total) * gain[channel])
+            rgb[m, channel] = level if shown[m] else 0

@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.painting._warp import blend_rows
+from worldfm_ros.painting._warp import SHRINK, blend_rows, shrink
 from worldfm_ros.painting.guide import PATCH, find_surface
-from worldfm_ros.painting.warp import WarpedReferences, gain_between, warp_references
+from worldfm_ros.painting.warp import ANGLE, RIM, WarpedReferences, gain_between, warp_references
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
 INPAINT_RADIUS = 3  # pixels
-ANGLE = 0.03  # radians about; below, references count alike
+NEARBY = 0.03  # on the scale of angles; below, references count alike
 RANK = 2.0  # how much more a reference counts than the next one
 UNIT = 4096  # the weight of the first reference at angle 0, in the middle of what it shows, is 255 times this
 DRAWING = 8192  # the drawing's weight: little, but at large angles and rims it matters
@@ -50,10 +50,11 @@ def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,
     shown = warped.shown & ~looked_through(drawn, warped)
     bands = np.linspace(0, len(drawn), 1 + min(BANDS, len(drawn))).astype(int).tolist()
     tables = weights_by_angle(len(warped.rgb)), DRAWING
-    source = drawn_rgb, balanced_levels(drawn_rgb, drawn, warped), drawn
+    sources = warped.rgb, shown, warped.quality[..., ANGLE], warped.quality[..., RIM]
+    drawn_source = drawn_rgb, balanced_levels(drawn_rgb, drawn, warped), drawn
 
     def fill_band(band: tuple[int, int]) -> None:
-        blend_rows((warped.rgb, shown, warped.quality), source, tables, (rgb, known), *band)
+        blend_rows(sources, drawn_source, tables, (rgb, known), *band)
 
     work_off(fill_band, list(pairwise(bands)), threads)
     return rgb, known
@@ -62,13 +63,17 @@ def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,
 def weights_by_angle(count: int) -> np.ndarray:
     """(K, 256) int64, by the angle's place on its scale."""
     angle = np.arange(256) / 255
-    return np.rint(UNIT * RANK ** -np.arange(count)[:, None] * ANGLE / (angle + ANGLE)).astype(np.int64).clip(1)
+    return np.rint(UNIT * RANK ** -np.arange(count)[:, None] * NEARBY / (angle + NEARBY)).astype(np.int64).clip(1)
 
 
 def looked_through(drawn: np.ndarray, warped: WarpedReferences) -> np.ndarray:
     """(K, H, W) bool: surfaces that a reference sees past, so that it shows another thing. Specks of that are noise."""
-    return np.array([cv2.morphologyEx((drawn & beyond).view(np.uint8), cv2.MORPH_OPEN, PATCH) > 0
-                     for beyond in warped.beyond], bool).reshape(warped.shown.shape)
+    through = np.zeros(warped.shown.shape, np.uint8)
+    for k, beyond in enumerate(warped.beyond):
+        eroded = cv2.erode((drawn & beyond).view(np.uint8), PATCH)
+        if eroded.any():
+            cv2.dilate(eroded, PATCH, through[k])
+    return through.view(bool)
 
 
 def balanced_levels(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences) -> np.ndarray:
@@ -89,19 +94,27 @@ def fill(rgb: np.ndarray, holes: np.ndarray) -> np.ndarray:
     """
     if not holes.any():
         return rgb
-    pictures = [np.dstack([rgb, np.where(holes, 0, 255).astype(np.uint8)]).astype(np.float32)]
-    pictures[0][holes] = 0
-    while not pictures[-1][..., 3].all() and max(pictures[-1].shape[:2]) > 1:
-        height, width = pictures[-1].shape[:2]
-        smaller = cv2.resize(pictures[-1], ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
-        share = smaller[..., 3:] / 255
-        pictures.append(np.where(share > 0, smaller / np.maximum(share, 1e-6), 0))
-    filled = pictures[-1][..., :3]
-    for picture in reversed(pictures[:-1]):
-        height, width = picture.shape[:2]
-        filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
-        filled = np.where(picture[..., 3:] > 0, picture[..., :3], filled)
-    return np.where(holes[..., None], np.clip(filled + 0.5, 0, 255).astype(np.uint8), rgb)
+    height, width = holes.shape
+    sums = np.zeros((-(-height // SHRINK), -(-width // SHRINK), 4), np.float32)
+    shrink(rgb, holes, sums)
+    small = np.clip(_pull_push(sums) + 0.5, 0, 255).astype(np.uint8)
+    # squares at the right and lower border may be cut: their middles stay where they are
+    filled = cv2.resize(small, None, fx=SHRINK, fy=SHRINK, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    return cv2.copyTo(np.ascontiguousarray(filled), holes.view(np.uint8), rgb.copy())
+
+
+def _pull_push(sums: np.ndarray) -> np.ndarray:
+    """(h, w, 3) float32: the means, of sums of R, G, B and numbers (h, w, 4); where nothing is known, what is near."""
+    known = sums[..., 3:] > 0
+    means = sums[..., :3] / np.maximum(sums[..., 3:], 1)
+    height, width = sums.shape[:2]
+    if known.all() or (height, width) == (1, 1):
+        return means
+    share = np.minimum(sums, sums / np.maximum(sums[..., 3:], 1))  # a square that is known at all counts as one
+    padded = np.pad(share, ((0, height % 2), (0, width % 2), (0, 0)))
+    smaller = _pull_push(padded.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, 4).sum((1, 3)))
+    filled = cv2.resize(smaller, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    return np.where(known, means, filled)
 
 
 def inpaint(rgb: np.ndarray, holes: np.ndarray) -> np.ndarray:

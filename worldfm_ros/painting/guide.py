@@ -8,6 +8,7 @@ photograph; whether it is right is for a frame model to judge.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -34,21 +35,30 @@ class WarpedReference:
 
 def nearest_drawn(coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns (H, W) of the covered pixel nearest to each pixel. At least one must be covered."""
-    _, labels = cv2.distanceTransformWithLabels((~coverage).astype(np.uint8), cv2.DIST_L2, 5,
+    return np.unravel_index(_nearest(coverage, np.ones_like(coverage)).reshape(coverage.shape), coverage.shape)
+
+
+def _nearest(coverage: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(N,) int32: for each pixel that is `wanted` (H, W) bool, the flat index of the covered one that is nearest."""
+    _, labels = cv2.distanceTransformWithLabels((~coverage).view(np.uint8), cv2.DIST_L2, 5,
                                                 labelType=cv2.DIST_LABEL_PIXEL)
-    place = np.zeros(labels.max() + 1, np.int64)
+    place = np.zeros(np.count_nonzero(coverage) + 1, np.int32)  # each covered pixel has a label of its own, from 1 up
     place[labels[coverage]] = np.flatnonzero(coverage)
-    return np.unravel_index(place[labels], coverage.shape)
+    return place[labels[wanted]]
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
     """What a drawing's anchors are samples of: depth (H, W) float32 metres, everywhere; drawn (H, W) bool, the covered
-    pixels that show it. nearest: rows and columns (H, W) of the drawn pixel nearest to each pixel."""
+    pixels that show it."""
 
     depth: np.ndarray
     drawn: np.ndarray
-    nearest: tuple[np.ndarray, np.ndarray]
+
+    @cached_property
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns (H, W) of the drawn pixel nearest to each pixel."""
+        return nearest_drawn(self.drawn)
 
 
 def find_surface(drawing: AnchorView) -> Surface:
@@ -61,10 +71,12 @@ def find_surface(drawing: AnchorView) -> Surface:
     nearness = np.divide(1, drawing.depth, out=np.zeros_like(drawing.depth), where=drawing.coverage)
     closed = cv2.morphologyEx(nearness, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
     drawn = drawing.coverage & (nearness >= (1 - DEPTH_TOLERANCE) * closed)
-    nearest = nearest_drawn(drawn)
-    nearness = np.where(drawn, nearness, np.where(closed > 0, closed, nearness[nearest]))
-    depth = np.exp(cv2.bilateralFilter(-np.log(cv2.medianBlur(nearness, 3)), 5, DEPTH_TOLERANCE, 2))
-    return Surface(depth, drawn, nearest)
+    holes = ~drawn & (closed <= 0)
+    whole = np.where(drawn, nearness, closed)
+    if holes.any():
+        whole[holes] = nearness.reshape(-1)[_nearest(drawn, holes)]
+    depth = np.exp(cv2.bilateralFilter(-np.log(cv2.medianBlur(whole, 3)), 5, DEPTH_TOLERANCE, 2))
+    return Surface(depth, drawn)
 
 
 def warp(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics) -> WarpedReference:
