@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.reference import DIRECTION, PLACE, ReferenceChooser, cell_of, middle_of
 
 
@@ -99,3 +100,61 @@ def test_a_picture_may_be_very_tall_or_wide(world, size):
     usual = tall.resized(64, 64)
     chosen = [ReferenceChooser(world.anchors, world.keyframes).choose(room_poses(12)[3], c) for c in (tall, usual)]
     assert [k.id for k in chosen[0]] == [k.id for k in chosen[1]] != []
+
+
+# ---- several
+
+
+def far_apart(world, count):
+    """The chosen keyframes of a few poses, which are as many as asked for and no one twice."""
+    chooser = ReferenceChooser(world.anchors, world.keyframes)
+    return [ids(chooser, pose, count=count) for pose in room_poses(9)]
+
+
+def test_there_are_as_many_as_asked_for_and_none_twice(world):
+    for one, three, many in zip(far_apart(world, 1), far_apart(world, 3), far_apart(world, 99), strict=True):
+        assert len(one) == 1 and len(three) == 3 == len(set(three)) and three[:1] == one and many[:3] == three
+        assert len(many) == len(set(many)) <= len(world.keyframes)
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        ReferenceChooser(world.anchors, world.keyframes).choose(room_poses(1)[0], CAMERA, 0)
+
+
+def test_the_second_shows_what_a_wall_hides_from_the_first():
+    """A camera sees a far wall, left of it partly hidden from the first keyframe by a board close to that keyframe.
+
+    A twin of the first stands even nearer to the camera than the one that sees behind the board, and adds nothing.
+    """
+    eye = Pose.looking_at([0.125, 0.125, 0.125], [5.0, 0.125, 0.125])
+    v, u = np.mgrid[-2.5:2.5:120j, -1.5:1.5:80j].reshape(2, -1)
+    anchors = AnchorMap.from_points(np.column_stack([np.full(v.size, 4.0), v, u]),
+                                    np.full((v.size, 3), 90, np.uint8), radius=0.05)
+
+    def view(id, place, hidden):
+        pose = Pose.looking_at(place, [5.0, *place[1:]])
+        depth = np.full((CAMERA.height, CAMERA.width), 4.0 - place[0], np.float32)
+        depth[:, hidden] = 0.4
+        return Keyframe(id, np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8), depth, CAMERA, pose)
+
+    first = view(0, [0.125, 0.125, 0.125], np.s_[:30])
+    twin = view(1, [0.125, 0.135, 0.125], np.s_[:34])
+    behind = view(2, [0.125, 0.9, 0.125], np.s_[55:])
+    chooser = ReferenceChooser(anchors, [twin, behind, first])
+    assert ids(chooser, eye) == [0, 2, 1]
+    assert ids(ReferenceChooser(anchors, [behind, first, twin]), eye) == [0, 2, 1], "whatever their order"
+
+
+def test_who_adds_nothing_new_is_ranked_by_how_near_its_rays_are():
+    v, u = np.mgrid[-3:3:120j, -2:2:80j].reshape(2, -1)
+    anchors = AnchorMap.from_points(np.column_stack([np.full(v.size, 4.0), v, u]),
+                                    np.full((v.size, 3), 90, np.uint8), radius=0.05)
+    eye = Pose.looking_at([0.125, 0.125, 0.125], [5.0, 0.125, 0.125])
+
+    def view(id, aside):
+        wide = Intrinsics.from_hfov(80, 60, 2.4)  # sees all that the camera sees
+        place = [0.125, 0.125 + aside, 0.125]
+        depth = np.full((60, 80), 3.875, np.float32)
+        return Keyframe(id, np.zeros((60, 80, 3), np.uint8), depth, wide, Pose.looking_at(place, [5.0, *place[1:]]))
+
+    keyframes = [view(0, 0.8), view(1, -0.1), view(2, 0.0), view(3, 0.3)]
+    chosen = ids(ReferenceChooser(anchors, keyframes), eye, count=4)
+    assert chosen[1:] == [k for k in (2, 1, 3, 0) if k != chosen[0]]
