@@ -147,7 +147,7 @@ def test_figures_reach_the_json_and_the_table(scan, tmp_path, monkeypatch, capsy
     code, figures = evaluate(scan, tmp_path, monkeypatch)
     said = capsys.readouterr()
     assert code == 0 and "without" not in said.err and {"lpips", "fid"} <= rows_of(said.out)
-    for side in ("model", "baseline"):
+    for side in ("model", "baseline", "inpainted"):
         values = [row[side]["lpips"] for row in figures["per_view"]]
         assert len(set(values)) == 12 and figures[side]["lpips"] == pytest.approx(np.mean(values))
         assert f"{figures[side]['lpips']:.3f}" in said.out and f"{figures[side]['fid']:.3f}" in said.out
@@ -161,7 +161,7 @@ def test_without_networks_the_figures_are_null_and_the_command_says_so_once(
     said = capsys.readouterr()
     assert code == 0 and said.err.count("without lpips:") == 1 and "without" not in said.out
     assert not {"lpips", "fid"} & rows_of(said.out)
-    for side in ("model", "baseline"):
+    for side in ("model", "baseline", "inpainted"):
         assert figures[side]["lpips"] is None and figures[side]["fid"] is None
 
 
