@@ -165,7 +165,7 @@ generate_tf2_msgs() {
 
 drop_stale_kernels() { # numba looks for changes in a kernel's own file only, not where its callees and constants are
     local newest
-    newest=$(find worldfm_ros/world worldfm_ros/scenes -name '*.py' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
+    newest=$(find worldfm_ros/world worldfm_ros/scenes worldfm_ros/painting -name '*.py' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
     find worldfm_ros -name '*.nbi' ! -newer "$newest" -delete
 }
 

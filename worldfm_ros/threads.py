@@ -13,7 +13,7 @@ from typing import TypeVar
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-THREADS = min(len(os.sched_getaffinity(0)), 4)
+THREADS = min(len(os.sched_getaffinity(0)), 4)  # the renderer's have a buffer each, so more of them pay less and less
 
 
 @cache

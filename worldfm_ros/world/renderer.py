@@ -20,21 +20,18 @@ the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 import math
-import os
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.threads import THREADS, in_parallel
 from worldfm_ros.world import _splat
 from worldfm_ros.world._splat import EMPTY, MAX_SPLAT, MIN_SQUARED, PAD, PAGE
 from worldfm_ros.world.anchors import BLOCK, NEAR, Anchors, frustum
 
-THREADS = min(len(os.sched_getaffinity(0)), 4)  # each has a key buffer of its own, so more of them pay less and less
 CHUNK = 64 * BLOCK  # points drawn at a time by one thread
 
 
@@ -87,24 +84,9 @@ def render(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsic
     threads = max(1, min(threads, len(chunks)))
     rows = np.linspace(0, intrinsics.height, threads + 1).astype(int)
     work = iter(chunks)  # shared: each thread takes the next chunk when it is free
-    buffers = _in_parallel(lambda _: _draw(work, intrinsics), range(threads))
-    _in_parallel(lambda k: _paint(buffers, sources, rows[k], rows[k + 1], view), range(threads))
+    buffers = in_parallel(lambda _: _draw(work, intrinsics), range(threads))
+    in_parallel(lambda k: _paint(buffers, sources, rows[k], rows[k + 1], view), range(threads))
     return view
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """The process's drawing threads, shared by all calls: to start them for each image would take 0.3 ms."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="render")
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
-
-
-def _in_parallel(function: Callable, arguments: Sequence) -> list:
-    """The function of each argument; the calling thread takes the first, so a single one needs no other thread."""
-    others = [_pool().submit(function, argument) for argument in arguments[1:]]
-    return [function(arguments[0]), *(other.result() for other in others)]
 
 
 def _sources(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics) -> list[_Source]:
