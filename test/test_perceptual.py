@@ -151,7 +151,8 @@ def test_figures_reach_the_json_and_the_table(scan, tmp_path, monkeypatch, capsy
         values = [row[side]["lpips"] for row in figures["per_view"]]
         assert len(set(values)) == 12 and figures[side]["lpips"] == pytest.approx(np.mean(values))
         assert f"{figures[side]['lpips']:.3f}" in said.out and f"{figures[side]['fid']:.3f}" in said.out
-    assert figures["model"]["fid"] == figures["baseline"]["fid"] != figures["inpainted"]["fid"]  # the model is the blend
+    assert figures["model"]["fid"] == figures["baseline"]["fid"], "the model is the blend"
+    assert figures["model"]["fid"] != figures["inpainted"]["fid"]
 
 
 def test_without_networks_the_figures_are_null_and_the_command_says_so_once(
