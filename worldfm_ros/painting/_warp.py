@@ -53,32 +53,37 @@ def blend_rows(warped, drawing, tables, out, top, bottom):
     """Rows top..bottom - 1 of `out` = (rgb, known): the mean of the references and the drawing by weight.
 
     warped: rgb (K, H, W, 3), shown, angles and rims (K, H, W); drawing: rgb (H, W, 3), its levels after the gain
-    (3, 256) uint8, and drawn (H, W) bool; tables: the weights (K, 256) int64 of a reference by its angle, to be
-    multiplied with its rim, and the drawing's.
+    (3, 256) uint8, and drawn (H, W) bool; tables: the weights (K, 256) float32 of a reference by its angle, to be
+    multiplied with its rim, and the drawing's. Known is what has a weight of 1 or more.
     """
     pictures, shown, angles, rims = warped
     drawn_rgb, drawn_levels, drawn = drawing
     weights, drawn_weight = tables
     rgb, known = out
+    width = drawn.shape[1]
+    weight, sums, total = np.empty(width, np.float32), np.empty((3, width), np.float32), np.empty(width, np.float32)
     for row in range(top, bottom):
-        for m in range(drawn.shape[1]):
-            weight = drawn_weight if drawn[row, m] else 0
-            r = weight * np.int64(drawn_levels[0, np.uint64(drawn_rgb[row, m, 0])])
-            g = weight * np.int64(drawn_levels[1, np.uint64(drawn_rgb[row, m, 1])])
-            b = weight * np.int64(drawn_levels[2, np.uint64(drawn_rgb[row, m, 2])])
-            total = np.int64(weight)
-            for k in range(len(pictures)):
-                if shown[k, row, m]:
-                    weight = weights[k, np.uint64(angles[k, row, m])] * np.int64(rims[k, row, m])
-                    r += weight * np.int64(pictures[k, row, m, 0])
-                    g += weight * np.int64(pictures[k, row, m, 1])
-                    b += weight * np.int64(pictures[k, row, m, 2])
-                    total += weight
-            known[row, m] = total > 0
-            scale = _ONE / np.float32(max(total, 1))
-            rgb[row, m, 0] = np.uint8(np.float32(r) * scale + _HALF)
-            rgb[row, m, 1] = np.uint8(np.float32(g) * scale + _HALF)
-            rgb[row, m, 2] = np.uint8(np.float32(b) * scale + _HALF)
+        for m in range(width):
+            total[m] = drawn_weight if drawn[row, m] else _ZERO
+        for channel in range(3):
+            for m in range(width):
+                level = drawn_levels[channel, np.uint64(drawn_rgb[row, m, channel])]
+                sums[channel, m] = total[m] * np.float32(level)
+        for k in range(len(pictures)):
+            for m in range(width):
+                weight[m] = weights[k, np.uint64(angles[k, row, m])]
+            for m in range(width):
+                weight[m] = weight[m] * np.float32(rims[k, row, m]) if shown[k, row, m] else _ZERO
+                total[m] += weight[m]
+            for channel in range(3):
+                for m in range(width):
+                    sums[channel, m] += weight[m] * np.float32(pictures[k, row, m, channel])
+        for m in range(width):
+            known[row, m] = total[m] > _ZERO
+            total[m] = _ONE / max(total[m], _ONE)
+        for channel in range(3):
+            for m in range(width):
+                rgb[row, m, channel] = _byte(sums[channel, m] * total[m])
 
 
 @_kernel
@@ -196,8 +201,9 @@ def _take(line, where, pyramid, gain, shown, rgb):
                     total += (np.int64(weights[entry, np.uint64(4 * j + i)])
                               * pixels[np.uint64(at + min(max(x + i, 0), width - 1))])
         totals[m] = total
-    for m in range(len(shown)):
-        for channel in range(3):
+    for channel in range(3):
+        for m in range(len(shown)):
             total = np.int32((totals[m] >> (LANE * channel)) & _MASK) - np.int32(BIAS)
-            level = _byte(np.float32(total) * gain[channel])
-            rgb[m, channel] = level if shown[m] else 0
+            numbers[m] = np.int32(_byte(np.float32(total) * gain[channel])) if shown[m] else 0
+        for m in range(len(shown)):
+            rgb[m, channel] = np.uint8(numbers[m])

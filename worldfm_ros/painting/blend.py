@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+import math
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting._warp import SHRINK, blend_rows, shrink
 from worldfm_ros.painting.guide import PATCH, find_surface
-from worldfm_ros.painting.warp import ANGLE, RIM, WarpedReferences, gain_between, warp_references
+from worldfm_ros.painting.warp import ANGLE, RIM, SAMPLES, WarpedReferences, gain_between, warp_references
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
@@ -49,7 +50,7 @@ def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,
     rgb, known = np.zeros_like(drawn_rgb), np.zeros_like(drawn)
     shown = warped.shown & ~looked_through(drawn, warped)
     bands = np.linspace(0, len(drawn), 1 + min(BANDS, len(drawn))).astype(int).tolist()
-    tables = weights_by_angle(len(warped.rgb)), DRAWING
+    tables = weights_by_angle(len(warped.rgb)).astype(np.float32), np.float32(DRAWING)
     sources = warped.rgb, shown, warped.quality[..., ANGLE], warped.quality[..., RIM]
     drawn_source = drawn_rgb, balanced_levels(drawn_rgb, drawn, warped), drawn
 
@@ -80,9 +81,10 @@ def balanced_levels(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedRefe
     """(3, 256) uint8: what the drawing's levels become, so that its exposure is the first reference's."""
     gain = np.ones(3)
     if len(warped.rgb):
-        step = np.s_[::4, ::4]
-        both = (drawn & warped.shown[0] & ~warped.beyond[0])[step]
-        gain = gain_between(drawn_rgb[step][both], warped.rgb[0][step][both])
+        step = max(1, math.isqrt(drawn.size // SAMPLES))
+        few = np.s_[::step, ::step]
+        both = drawn[few] & warped.shown[0][few] & ~warped.beyond[0][few]
+        gain = gain_between(drawn_rgb[few][both], warped.rgb[0][few][both])
     return np.clip(np.rint(np.arange(256) * gain[:, None]), 0, 255).astype(np.uint8)
 
 
