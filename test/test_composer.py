@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from tiny_models import randomized
 import torch
 
-from worldfm_ros.clips import RgbdFrame
+from worldfm_ros.clips import RgbdFrame, unprojected
 from worldfm_ros.frame_model.checkpoint import load_module
 from worldfm_ros.frame_model.composer import PIXELS, Candidates, Composer, compose, composer_size
 from worldfm_ros.geometry import Intrinsics, Pose
@@ -149,7 +149,7 @@ def test_the_blend_of_what_is_remembered_is_the_blend():
     frames = [RgbdFrame(k, rgb, depth, camera, Pose(Rotation.identity(), np.array([0.1 * k, 0.0, 0.0])))
               for k in range(2)]
     target = Pose(Rotation.identity(), np.array([0.04, 0.02, 0.0]))
-    drawing = render(AnchorMap.from_frames(frames[:1]).visible(target, camera), target, camera)
+    drawing = render(AnchorMap.from_cloud(unprojected(frames[:1])).visible(target, camera), target, camera)
     references = [Keyframe.of(frame) for frame in frames]
     wanted = Blend().paint(drawing, references, target, camera).astype(float)
     seen = candidates(remember(drawing, references, target, camera))

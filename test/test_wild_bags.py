@@ -21,7 +21,7 @@ from test_clip_sources import (
     write_bag,
 )
 
-from training.data.sources import FrameClips
+from worldfm_ros.sources.sources import FrameClips
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.bag import BagFrames, Topics
 from worldfm_ros.tf.buffer import TransformBuffer
