@@ -21,9 +21,9 @@ from test_clip_sources import (
     write_bag,
 )
 
-from worldfm_ros.sources.sources import FrameClips
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.sources.sources import FrameClips
 from worldfm_ros.tf.buffer import TransformBuffer
 from worldfm_ros.tf.history import TransformError
 
