@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import Blend, blend, fill
-from worldfm_ros.painting.warp import warp_references
+from worldfm_ros.painting.warp import Target, warp_references
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
@@ -74,7 +74,7 @@ def test_the_nearer_ray_counts_more():
     near, far = wall(200), wall(100, pose=Pose(Rotation.identity(), [0.9, 0.0, 0.0]), id=1)
     depth = np.full((CAMERA.height, CAMERA.width), 2.0, np.float32)
     for references in ([near, far], [far, near]):
-        warped = warp_references(references, depth, HERE, CAMERA)
+        warped = warp_references(references, Target(depth, HERE, CAMERA))
         warped.rgb[:] = np.array([[200 if r is near else 100] * 3 for r in references], np.uint8)[:, None, None]
         rgb, known = blend(blank().rgb, np.zeros(depth.shape, bool), warped)
         both = warped.shown.all(0) & (warped.quality[..., 4] == 255).all(0)
@@ -92,7 +92,7 @@ def test_a_board_that_a_reference_looks_past_keeps_the_drawings_colour():
 def test_the_bytes_do_not_depend_on_the_number_of_threads():
     references = [wall(120), wall(130, pose=Pose(Rotation.identity(), [0.2, 0.0, 0.0]), id=1)]
     depth = np.full((CAMERA.height, CAMERA.width), 2.0, np.float32)
-    warped = warp_references(references, depth, HERE, CAMERA)
+    warped = warp_references(references, Target(depth, HERE, CAMERA))
     drawn = np.random.default_rng(0).random(depth.shape) < 0.5
     one, three = (blend(blank().rgb, drawn, warped, threads) for threads in (1, 3))
     for a, b in zip(one, three, strict=True):

@@ -51,7 +51,7 @@ def test_processes_share_a_batch_as_one_makes_it():
 
 
 def test_a_depth_cameras_border_is_the_same_in_every_frame():
-    camera, rng = Camera((0.1, 0.0, 0.05, 0.0), 0.0, 0.0, 0.0, 0, 0.0), np.random.default_rng(0)
+    camera, rng = Camera((0.0,) * 4, (0.1, 0.0, 0.05, 0.0), 0.0, 0.0, 0.0, 0, 0.0), np.random.default_rng(0)
     for k in REFERENCE_GROUP:
         depth = camera.measured(CLIP.frames[k].depth, rng)
         assert not depth[:10].any() and not depth[:, :5].any()

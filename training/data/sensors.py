@@ -28,6 +28,8 @@ class Sensors:
     lost, lost_share: probability that a depth camera loses regions, and up to which share of the pixels.
     bleeding, bleed: probability that near surfaces grow over their edges in depth, and by up to so many pixels of 640.
     shadow: probability that a depth edge's far side has no depth, as wide as `bleed` says.
+    registered: probability that depth and colours are registered well; else depth is measured by a camera beside the
+    colour camera that is taken for it: zoomed, shifted (shares of the width) and aside (metres), Gaussian.
     drift_position, drift_rotation: Gaussian steps, metres and radians, of the pose's error between frames of a group.
     exposure: Gaussian relative change of exposure from one frame of the group to the next.
     jpeg, quality: probability that pictures, the target too, are compressed, and the range of the quality.
@@ -36,7 +38,7 @@ class Sensors:
     near: probability that references are ordered by time; else at random, so that the best may be far.
     """
 
-    clean: float = 0.15
+    clean: float = 0.2
     border: float = 0.5
     border_width: float = 0.08
     lost: float = 0.4
@@ -44,8 +46,12 @@ class Sensors:
     bleeding: float = 0.5
     bleed: float = 6.0
     shadow: float = 0.5
-    drift_position: float = 0.003
-    drift_rotation: float = 0.002
+    registered: float = 0.6
+    zoomed: float = 0.02
+    shifted: float = 0.006
+    aside: float = 0.02
+    drift_position: float = 0.005
+    drift_rotation: float = 0.003
     exposure: float = 0.03
     jpeg: float = 0.6
     quality: Range = (60.0, 96.0)
@@ -56,8 +62,11 @@ class Sensors:
 
 @dataclass(frozen=True)
 class Camera:
-    """The cameras of one sample. Widths are shares of the picture's width; 0 = none."""
+    """The cameras of one sample. Widths are shares of the picture's width; 0 = none.
 
+    registration: zoom, shift to the right and down, and metres aside, of where depth is measured."""
+
+    registration: tuple[float, float, float, float]
     border: tuple[float, float, float, float]
     lost: float
     bleed: float
@@ -70,16 +79,19 @@ class Camera:
         def maybe(probability: float, most: float) -> float:
             return float(rng.random() * most) if rng.random() < probability else 0.0
 
+        wrong = rng.random() >= sensors.registered
+        strengths = np.array([sensors.zoomed, sensors.shifted, sensors.shifted, sensors.aside])
+        registration = tuple(float(x) for x in wrong * strengths * rng.standard_normal(4))
         border = maybe(sensors.border, sensors.border_width)
         sides = tuple(float(x) for x in border * rng.random(4))
         lost = maybe(sensors.lost, sensors.lost_share)
         bleed, shadow = maybe(sensors.bleeding, sensors.bleed / 640), maybe(sensors.shadow, sensors.bleed / 640)
         jpeg = int(rng.uniform(*sensors.quality)) if rng.random() < sensors.jpeg else 0
-        return cls(sides, lost, bleed, shadow, jpeg, float(rng.random() * sensors.noise))
+        return cls(registration, sides, lost, bleed, shadow, jpeg, float(rng.random() * sensors.noise))
 
     def measured(self, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Depth (H, W), metres, as this camera would measure it; a copy."""
-        depth = np.array(depth)
+        depth = displaced(depth, *self.registration) if any(self.registration) else np.array(depth)
         height, width = depth.shape
         if grown := round(self.bleed * width):
             depth = bled(depth, grown)
@@ -105,6 +117,16 @@ class Camera:
             _, data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
             rgb = cv2.imdecode(data, cv2.IMREAD_COLOR)
         return rgb
+
+
+def displaced(depth: np.ndarray, zoom: float, right: float, down: float, aside: float) -> np.ndarray:
+    """What a camera of about a focal length of its width, `aside` metres beside this one, measures: (H, W) metres."""
+    height, width = depth.shape
+    row, column = np.ogrid[:np.float32(height), :np.float32(width)]
+    parallax = np.divide(aside * width, depth, out=np.zeros_like(depth), where=depth > 0)
+    x = (1 + zoom) * (column - width / 2) + width / 2 + right * width + parallax
+    y = (1 + zoom) * (row - height / 2) + height / 2 + down * width + np.zeros_like(depth)
+    return cv2.remap(depth, x.astype(np.float32), y.astype(np.float32), cv2.INTER_NEAREST, borderValue=0)
 
 
 def bled(depth: np.ndarray, pixels: int) -> np.ndarray:

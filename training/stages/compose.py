@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,27 +11,27 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from training.batch import Batch
-from training.stages.losses import Log, check_weight, gradient_loss, sharpness_loss, similarity_loss
+from training.stages.losses import Log, check_weight, sharpness_loss, similarity_loss
 from training.stages.stage import Update
 from worldfm_ros.frame_model.composer import Candidates, Composer, Decision, compose, composer_size
 
 COMPOSER = "composer"
 SMALLEST_ERROR = 0.01  # about one grey level
+SMALLEST_SQUARE = 1e-5  # 50 dB: better is as good
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComposeSettings:
-    """Weights of the losses beside L1: of gradients, of 1 - SSIM, of the local sharpness, of the doubt's error.
+    """Weights of the losses beside the error, in bel: of 1 - SSIM, of the local sharpness, of the doubt's error.
 
     Raises ValueError naming the field."""
 
-    gradient_weight: float = 0.5
-    similarity_weight: float = 0.15
-    sharpness_weight: float = 0.25
-    doubt_weight: float = 0.01
+    similarity_weight: float = 1.0
+    sharpness_weight: float = 1.0
+    doubt_weight: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("gradient_weight", "similarity_weight", "sharpness_weight", "doubt_weight"):
+        for name in ("similarity_weight", "sharpness_weight", "doubt_weight"):
             check_weight(name, getattr(self, name))
 
 
@@ -50,18 +50,22 @@ class ComposeStage:
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         decision = decide(self.networks["composer"], batch.candidates)
         picture, weights = compose(decision, batch.candidates)
-        loss, log = self._loss(picture, batch)
+        loss, log = self._loss(decision, picture, batch)
         doubt = doubt_loss(decision.doubt, picture, batch.target)
         loss = loss + self.settings.doubt_weight * doubt
         log |= {"doubt": doubt.detach(), "painted": weights[:, -1].detach().mean()}
         yield Update("composer", loss, log)
 
-    def _loss(self, picture: Tensor, batch: Batch) -> tuple[Tensor, Log]:
+    def _loss(self, decision: Decision, picture: Tensor, batch: Batch) -> tuple[Tensor, Log]:
+        """The error is the mean of the logarithms of the pictures' squared errors. An absolute error would choose one
+        reference where several disagree; their mean is nearer to the truth. Sharpness is the detail's job."""
         settings, wanted = self.settings, batch.target
-        parts = {"l1": (picture - wanted).abs().mean(), "gradient": gradient_loss(picture, wanted),
-                 "similarity": similarity_loss(picture, wanted), "sharpness": sharpness_loss(picture, wanted)}
-        loss = (parts["l1"] + settings.gradient_weight * parts["gradient"]
-                + settings.similarity_weight * parts["similarity"] + settings.sharpness_weight * parts["sharpness"])
+        mixed = replace(decision, logits=decision.logits.detach(), painted=decision.painted.detach())
+        parts = {"error": (picture - wanted).div(2).square().flatten(1).mean(1).add(SMALLEST_SQUARE).log10().mean(),
+                 "similarity": similarity_loss(picture, wanted),
+                 "sharpness": sharpness_loss(compose(mixed, batch.candidates)[0], wanted)}
+        loss = (parts["error"] + settings.similarity_weight * parts["similarity"]
+                + settings.sharpness_weight * parts["sharpness"])
         with torch.no_grad():
             gained = psnr(picture, wanted) - psnr(batch.candidates.blend(), wanted)
             log = {name: part.detach() for name, part in parts.items()}

@@ -28,6 +28,7 @@ PIXELS = 320 * 240  # of the composer's own pictures, about
 MULTIPLE = 16  # of their sides
 FLOOR = 2e-3  # of a weight before training: what is not part of the blend can still be learned
 PAINTED = (0.01, 0.2)  # the painted picture's weight before training, where a reference shows and where none does
+BOUND = 1.5  # of the logarithm of what a weight of the blend is multiplied with: an unknown scene cannot turn it over
 EDGE = 1e-6
 
 
@@ -166,7 +167,7 @@ class Composer(ModelMixin, ConfigMixin):
         prior, blend = self._prior(padded), padded.blend()
         x = self._trunk(padded, blend, latents)
         logits, painted, *others = self.decide(F.relu(x)).float().split((4 * prior.shape[1], 3, 3, 1, 1), dim=1)
-        logits = prior + F.pixel_shuffle(logits, 2)
+        logits = prior + BOUND * torch.tanh(F.pixel_shuffle(logits, 2) / BOUND)
         count = candidates.references.shape[1]
         logits = torch.cat([logits[:, :1 + count], logits[:, -1:]], dim=1)
         painted = F.avg_pool2d(blend, 2) + painted

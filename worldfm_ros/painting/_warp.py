@@ -32,18 +32,25 @@ _kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_kernel
-def warp_rows(pyramid, measured, surface, projection, limits, gain, out, top, bottom):
+def warp_rows(pyramid, measured, target, projection, limits, gain, out, top, bottom):
     """Fill rows top..bottom - 1 of `out` = (rgb, shown, beyond, quality (5, H, W)), which are 0, from one reference.
 
     pyramid: pixels, levels and scales, and the table of weights; measured (h, w) float32, the reference's depth;
-    surface (H, W) float32, the target's; projection: 20 float32, see `Projection`; limits: NEAR, tolerance and scale of
-    depth; gain: 3 float32, over 2 ** WEIGHT_BITS.
+    target: its depth (H, W) float32, and moves (H, W, 2) float32 or (0, 0, 2); projection: 20 float32, see
+    `Projection`; limits: NEAR, tolerance and scale of depth; gain: 3 float32, over 2 ** WEIGHT_BITS.
     """
     rgb, shown, beyond, quality = out
+    surface, moves = target
     line, where = np.empty((7, surface.shape[1]), np.float32), np.empty((3, surface.shape[1]), np.int32)
+    rows, columns = np.empty(surface.shape[1], np.float32), np.arange(surface.shape[1]).astype(np.float32)
     totals = np.zeros(surface.shape[1], np.int64)
     for row in range(top, bottom):
-        _place(line, surface[row], np.float32(row), projection, limits[0])
+        if len(moves):
+            for m in range(len(rows)):
+                columns[m], rows[m] = np.float32(m) + moves[row, m, 0], np.float32(row) + moves[row, m, 1]
+        else:
+            rows[:] = np.float32(row)
+        _place(line, surface[row], np.float32(row), (rows, columns), projection, limits[0])
         _look(line, where[0], measured, limits, shown[row], beyond[row], quality[:, row])
         _take(line, (where[0], where[1], where[2], totals), pyramid, gain, shown[row], rgb[row])
 
@@ -141,19 +148,21 @@ def _byte(x):
 
 
 @_kernel
-def _place(line, depth, row, projection, near):
-    """Place in the reference, angle and ratio of sizes of a row's pixels; z = 0 for what is not in front of it."""
+def _place(line, depth, row, moved, projection, near):
+    """Place in the reference of what is at the moved places (rows and columns) at a row's depth, angle and ratio of
+    sizes of its pixels; z = 0 for what is not in front of the reference."""
+    rows, columns = moved
     a0, b0, c0, o0, a1, b1, c1, o1, a2, b2, c2, o2, fx, fy, cx, cy, ex, ey, ez, zoom = projection
-    c0, c1, c2, y = b0 * row + c0, b1 * row + c1, b2 * row + c2, (row - cy) * fy
+    y = (row - cy) * fy
     tiny = near * near * near * near
     for m in range(len(depth)):
         d, column = depth[m], np.float32(m)
-        z = d * (a2 * column + c2) + o2
+        z = d * (a2 * columns[m] + (b2 * rows[m] + c2)) + o2
         front = (d > _ZERO) & (z > near)
         safe = z if front else _ONE
         line[_Z, m] = z if front else _ZERO
-        line[_U, m] = (d * (a0 * column + c0) + o0) / safe
-        line[_V, m] = (d * (a1 * column + c1) + o1) / safe
+        line[_U, m] = (d * (a0 * columns[m] + (b0 * rows[m] + c0)) + o0) / safe
+        line[_V, m] = (d * (a1 * columns[m] + (b1 * rows[m] + c1)) + o1) / safe
         ratio = np.float32(d * zoom / safe)
         line[_OCTAVES, m] = np.float32(np.float32(ratio).view(np.int32)) * np.float32(2**-23) - np.float32(127)
         px, py = d * ((column - cx) * fx), d * y

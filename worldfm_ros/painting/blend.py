@@ -17,7 +17,7 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting._warp import SHRINK, blend_rows, shrink
 from worldfm_ros.painting.guide import PATCH, find_surface
-from worldfm_ros.painting.warp import ANGLE, RIM, SAMPLES, WarpedReferences, gain_between, warp_references
+from worldfm_ros.painting.warp import ANGLE, RIM, SAMPLES, Target, WarpedReferences, gain_between, warp_references
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
@@ -39,7 +39,7 @@ class Blend:
         if not drawing.coverage.any():
             return drawing.rgb
         surface = find_surface(drawing)
-        warped = warp_references(references, surface.depth, T_world_camera, intrinsics)
+        warped = warp_references(references, Target(surface.depth, T_world_camera, intrinsics))
         rgb, known = blend(drawing.rgb, surface.drawn, warped)
         return fill(rgb, ~known)
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from worldfm_ros.frame_model.composer import Candidates, Composer, Decision, composer_size
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import _compose
+from worldfm_ros.painting.align import find_moves
 from worldfm_ros.painting.blend import DRAWING, balanced_levels, blend, fill, looked_through, weights_by_angle
 from worldfm_ros.painting.guide import find_surface
-from worldfm_ros.painting.warp import ANGLE, RIM, WarpedReferences, warp_references
+from worldfm_ros.painting.warp import ANGLE, RIM, Target, WarpedReferences, warp_references
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
@@ -47,11 +48,12 @@ def remember(drawing: AnchorView, references: Sequence[Keyframe], T_world_camera
     """The references, best first, and the drawing. Without any anchor there is no depth, and no reference shows."""
     size = (intrinsics.height, intrinsics.width)
     if not drawing.coverage.any():
-        warped = warp_references(references, drawing.depth, T_world_camera, intrinsics)
+        warped = warp_references(references, Target(drawing.depth, T_world_camera, intrinsics))
         return Memory(np.concatenate([drawing.rgb[None], warped.rgb]), np.zeros((*size, 2), np.uint8),
                       facts(warped, warped.shown, np.zeros(size, bool)))
     surface = find_surface(drawing)
-    warped = warp_references(references, surface.depth, T_world_camera, intrinsics)
+    target = Target(surface.depth, T_world_camera, intrinsics)
+    warped = warp_references(references, target, find_moves(references, target))
     blended, known = blend(drawing.rgb, surface.drawn, warped)
     levels = balanced_levels(drawing.rgb, surface.drawn, warped)
     drawn_rgb = np.where(surface.drawn[..., None], cv2.LUT(drawing.rgb, levels.T[None]), fill(blended, ~known))

@@ -75,19 +75,39 @@ class WarpedReferences:
 _PYRAMIDS = Pyramids()
 
 
-def warp_references(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_camera: Pose,
-                    intrinsics: Intrinsics, threads: int = THREADS) -> WarpedReferences:
-    """The references seen by a camera for which every pixel's depth (H, W) float32, metres along z, is known.
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A camera and the depth (H, W) float32 of what it sees, metres along z; 0 = not known.
 
-    0 = not known; nothing is shown there. References may differ in size and camera; none is K = 0. Releases the GIL;
-    the bytes do not depend on the number of threads. Raises ValueError for a depth that is not the camera's.
+    Raises ValueError for a depth that is not the camera's."""
+
+    depth: np.ndarray
+    T_world_camera: Pose
+    intrinsics: Intrinsics
+
+    def __post_init__(self) -> None:
+        size = (self.intrinsics.height, self.intrinsics.width)
+        if self.depth.shape != size or self.depth.dtype != np.float32:
+            raise ValueError(f"expected the depth of a {size[1]}x{size[0]} camera, {size} float32, "
+                             f"got {self.depth.shape} {self.depth.dtype}")
+
+    def reduced(self, pixels: int) -> Target:
+        """Every n-th pixel of every n-th row, of which there are at least so many, or all."""
+        step = max(1, math.isqrt(self.depth.size // pixels))
+        depth, camera = np.ascontiguousarray(self.depth[::step, ::step]), self.intrinsics
+        return Target(depth, self.T_world_camera, Intrinsics(
+            depth.shape[1], depth.shape[0], camera.fx / step, camera.fy / step, camera.cx / step, camera.cy / step))
+
+
+def warp_references(references: Sequence[Keyframe], target: Target, moves: np.ndarray | None = None,
+                    threads: int = THREADS) -> WarpedReferences:
+    """The references as the target sees them: nothing where its depth is not known.
+
+    References may differ in size and camera; none is K = 0. moves (K, H, W, 2) float32: what is shown at a pixel is
+    what the reference shows of the place so many pixels to the right and below (align.py). Releases the GIL; the bytes
+    do not depend on the number of threads.
     """
-    size = (intrinsics.height, intrinsics.width)
-    if surface_depth.shape != size or surface_depth.dtype != np.float32:
-        raise ValueError(f"expected the depth of a {intrinsics.width}x{intrinsics.height} camera, {size} float32, "
-                         f"got {surface_depth.shape} {surface_depth.dtype}")
-    gains = balance(references, surface_depth, T_world_camera, intrinsics)
-    warped = _warp(references, surface_depth, T_world_camera, intrinsics, gains, threads)
+    warped = warp_balanced(references, target, balance(references, target), moves, threads)
 
     def find_rim(k: int) -> None:
         warped.quality[k, ..., RIM] = rim(warped.shown[k])
@@ -96,8 +116,7 @@ def warp_references(references: Sequence[Keyframe], surface_depth: np.ndarray, T
     return warped
 
 
-def balance(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_camera: Pose,
-            intrinsics: Intrinsics) -> np.ndarray:
+def balance(references: Sequence[Keyframe], target: Target) -> np.ndarray:
     """Gains (K, 3) float32 of the references' R, G, B, that bring them to the first one's exposure and white balance.
 
     Told from a small picture of the same view: the median ratio to the references before it, where they show the same
@@ -106,11 +125,7 @@ def balance(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_c
     gains = np.ones((len(references), 3), np.float32)
     if len(references) < 2:
         return gains
-    step = max(1, math.isqrt(intrinsics.width * intrinsics.height // SAMPLES))
-    depth = surface_depth[::step, ::step]
-    small = Intrinsics(depth.shape[1], depth.shape[0], intrinsics.fx / step, intrinsics.fy / step,
-                       intrinsics.cx / step, intrinsics.cy / step)
-    warped = _warp(references, depth, T_world_camera, small, gains, 1)
+    warped = warp_balanced(references, target.reduced(SAMPLES), gains, threads=1)
     seen = warped.shown & ~warped.beyond
     before, known = warped.rgb[0].astype(np.float32), seen[0].copy()
     for k in range(1, len(references)):
@@ -131,24 +146,25 @@ def gain_between(rgb: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.clip(ratio, 1 / GAIN_LIMIT, GAIN_LIMIT).astype(np.float32)
 
 
-def _warp(references: Sequence[Keyframe], depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
-          gains: np.ndarray, threads: int) -> WarpedReferences:
+def warp_balanced(references: Sequence[Keyframe], target: Target, gains: np.ndarray, moves: np.ndarray | None = None,
+                  threads: int = THREADS) -> WarpedReferences:
     """The references with colours times `gains` (K, 3) float32, without rims."""
-    count, height, depth = len(references), intrinsics.height, np.ascontiguousarray(depth)
-    warped = WarpedReferences.empty(count, height, intrinsics.width, gains)
+    count, (height, width) = len(references), target.depth.shape
+    depth = np.ascontiguousarray(target.depth)
+    warped = WarpedReferences.empty(count, height, width, gains)
     if not count:
         return warped
-    sources = [_Source.of(reference, T_world_camera, intrinsics) for reference in references]
+    moves = np.zeros((count, 0, 0, 2), np.float32) if moves is None else moves
+    sources = [_Source.of(reference, target.T_world_camera, target.intrinsics) for reference in references]
     bands = np.linspace(0, height, 1 + min(BANDS if threads > 1 else 1, height)).astype(int).tolist()
-
     planes = np.moveaxis(warped.quality, -1, 1)  # as they lie in memory
 
     def fill(job: tuple[int, int, int]) -> None:
         k, top, bottom = job
         gain = tuple(gains[k] / np.float32(1 << WEIGHT_BITS))
         out = warped.rgb[k], warped.shown[k], warped.beyond[k], planes[k]
-        _kernel.warp_rows(sources[k].pyramid, sources[k].depth, depth, sources[k].projection, LIMITS, gain, out,
-                          top, bottom)
+        _kernel.warp_rows(sources[k].pyramid, sources[k].depth, (depth, moves[k]), sources[k].projection, LIMITS, gain,
+                          out, top, bottom)
 
     work_off(fill, [(k, *band) for k in range(count) for band in pairwise(bands)], threads)
     return warped
@@ -205,21 +221,22 @@ class Projection:
                    (-R.T @ t).astype(np.float32), np.float32(zoom))
 
 
-def warp_in_numpy(references: Sequence[Keyframe], surface_depth: np.ndarray, T_world_camera: Pose,
-                  intrinsics: Intrinsics, gains: np.ndarray) -> WarpedReferences:
+def warp_in_numpy(references: Sequence[Keyframe], target: Target, gains: np.ndarray,
+                  moves: np.ndarray | None = None) -> WarpedReferences:
     """What `warp_references` makes, with given gains (K, 3) float32."""
-    warped = WarpedReferences.empty(len(references), intrinsics.height, intrinsics.width, gains)
+    warped = WarpedReferences.empty(len(references), *target.depth.shape, gains)
     for k, reference in enumerate(references):
-        _warp_in_numpy(reference, surface_depth, T_world_camera, intrinsics, warped, k)
+        _warp_in_numpy(reference, target, np.zeros(2, np.float32) if moves is None else moves[k], warped, k)
     return warped
 
 
-def _warp_in_numpy(reference: Keyframe, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
-                   warped: WarpedReferences, k: int) -> None:
+def _warp_in_numpy(reference: Keyframe, target: Target, move: np.ndarray, warped: WarpedReferences, k: int) -> None:
     """Fill the `k`-th of `warped`."""
-    to_reference, camera = Projection.between(reference, T_world_camera, intrinsics), reference.intrinsics
+    depth, intrinsics, camera = target.depth, target.intrinsics, reference.intrinsics
+    to_reference = Projection.between(reference, target.T_world_camera, intrinsics)
     row, column = np.ogrid[:np.float32(intrinsics.height), :np.float32(intrinsics.width)]
-    uz, vz, z = (depth * (a * column + (b * row + c)) + o
+    moved_row, moved_column = row + move[..., 1], column + move[..., 0]
+    uz, vz, z = (depth * (a * moved_column + (b * moved_row + c)) + o
                  for (a, b, c), o in zip(to_reference.direction, to_reference.origin, strict=True))
     front = (depth > 0) & (z > NEAR)
     z = np.where(front, z, np.float32(1))
