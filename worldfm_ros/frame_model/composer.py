@@ -24,7 +24,7 @@ import torch.nn.functional as F
 FACTS = 7  # of a reference: SHOWN, WEIGHT, and the qualities of painting.warp
 SHOWN, WEIGHT = range(2)
 DRAWN, NEARNESS = range(2)
-PIXELS = 320 * 240  # of the composer's own pictures, about
+PIXELS = 192 * 144  # of the composer's own pictures, about
 MULTIPLE = 16  # of their sides
 FLOOR = 2e-3  # of a weight before training: what is not part of the blend can still be learned
 PAINTED = (0.01, 0.2)  # the painted picture's weight before training, where a reference shows and where none does
