@@ -86,7 +86,7 @@ def test_latents_change_nothing_before_they_are_trained():
 
 
 def test_the_composer_works_at_a_fixed_size():
-    assert composer_size(480, 640) == (240, 320) and composer_size(240, 320) == (240, 320)
+    assert composer_size(480, 640) == (144, 192) and composer_size(240, 320) == (144, 192)
     assert composer_size(17, 9) == (17, 9) and composer_size(1, 1) == (1, 1)
     for height, width in ((2160, 4096), (200, 1600), (1080, 1920)):
         small = composer_size(height, width)
@@ -110,13 +110,12 @@ def test_the_kernel_does_what_torch_does_at_any_size(height, width, references):
     assert (made[0].confidence <= np.ceil(255 * seen_there[0].numpy() + 1e-3)).all()
 
 
-@pytest.mark.parametrize("height, width", [(480, 640), (600, 800), (64, 48)])
+@pytest.mark.parametrize("height, width", [(480, 640), (600, 800), (250, 333), (64, 48)])
 def test_a_reduced_memory_is_the_mean_over_areas(height, width):
     kept = memory(height, width)
     ours, theirs = reduced(kept), candidates(kept).resized(composer_size(height, width))
-    tolerance = 3 / 255 if (height, width) != (600, 800) else 0.5  # there, torch's areas are whole pixels
-    assert (ours.drawing - theirs.drawing).abs().max() < 2 * tolerance
-    assert (ours.facts[:, :, 0] - theirs.facts[:, :, 0]).abs().max() < tolerance
+    assert (ours.drawing - theirs.drawing).abs().max() < 6 / 255
+    assert (ours.facts[:, :, 0] - theirs.facts[:, :, 0]).abs().max() < 3 / 255
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 import math
 
@@ -69,11 +70,25 @@ class Candidates:
         """Each pixel of the result is the mean of those that it covers. Colours of what is not shown do not count."""
         if size == self.size:
             return self
-        small = lambda x: F.interpolate(x.flatten(0, -4), size, mode="area").unflatten(0, x.shape[:-3])  # noqa: E731
+        rows, columns = (shares_of_area(*sides).to(self.drawing) for sides in zip(size, self.size, strict=True))
+
+        def small(x: Tensor) -> Tensor:
+            return rows @ x @ columns.T
+
         facts, shown = small(self.facts), self.facts[:, :, SHOWN, None]
         seen = facts[:, :, SHOWN, None]
         references = small((self.references + 1) * shown) / seen.clamp(min=EDGE) - 1
         return Candidates(small(self.drawing), references, small(self.surface), facts)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def shares_of_area(small: int, large: int) -> Tensor:
+    """(small, large): of the pixels of a line of `large`, the parts that each of `small` covers; each sums up to 1."""
+    edges = torch.arange(small + 1, dtype=torch.float64) * large / small
+    first = torch.arange(large, dtype=torch.float64)
+    covered = torch.minimum(edges[1:, None], first + 1) - torch.maximum(edges[:-1, None], first)
+    return (covered.clamp(min=0) * small / large).float()
 
 
 @dataclass(frozen=True, eq=False)
