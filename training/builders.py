@@ -51,7 +51,7 @@ Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
 COMPOSER_SIZES: Sizes = ((144, 192), (160, 160), (192, 256), (256, 256))  # at first; then, larger
-LARGER_SIZES: Sizes = ((144, 192), (192, 256), (256, 256), (384, 480))
+LARGER_SIZES: Sizes = ((144, 192), (192, 256), (256, 256), (240, 320))
 XL_SIZES: Sizes = ((512, 512),)
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data

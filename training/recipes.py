@@ -205,7 +205,7 @@ def tiny_compose_on() -> Recipe:
 
     first = tiny_compose()
     return replace(first, data=b.pairs(8, b.LARGER_SIZES, workers=1, several=b.SEVERAL),
-                   run=replace(first.run, final_rate=0.3), starts_from="tiny-compose", needs="a composer")
+                   run=replace(first.run, final_rate=0.1), starts_from="tiny-compose", needs="a composer")
 
 
 # ---- xl
