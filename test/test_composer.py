@@ -1,20 +1,24 @@
 """The composer: an untrained one is the blend; weights; sizes; the compiled kernel beside torch; its folder."""
 
+from dataclasses import replace
 from itertools import product
+import json
+import shutil
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tiny_models import randomized
+from tiny_models import randomized, tiny_model
 import torch
 
 from worldfm_ros.clips import RgbdFrame, unprojected
-from worldfm_ros.frame_model.checkpoint import load_module
+from worldfm_ros.frame_model.checkpoint import ModelError, load_model_folder, load_module, save_model_folder
 from worldfm_ros.frame_model.composer import PIXELS, Candidates, Composer, compose, composer_size
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import composed
 from worldfm_ros.painting.blend import Blend
-from worldfm_ros.painting.composed import ComposedPainter, Memory, applied, reduced, remember
+from worldfm_ros.painting.composed import Memory, applied, reduced, remember
+from worldfm_ros.painting.learned import LearnedPainter
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView, render
@@ -156,7 +160,22 @@ def test_the_blend_of_what_is_remembered_is_the_blend_of_what_was_moved(monkeypa
     seen = candidates(remember(drawing, references, target, camera))
     made = 127.5 * seen.blend()[0].permute(1, 2, 0).numpy() + 127.5
     assert np.abs(made - wanted).max() < 3 and np.abs(made - wanted).mean() < 0.6
-    untrained = ComposedPainter(Composer(**SMALL)).paint(drawing, references, target, camera)
-    assert np.abs(untrained - wanted).mean() < 2
-    assert np.array_equal(untrained, ComposedPainter(Composer(**SMALL)).paint(drawing, references, target, camera))
-    assert (ComposedPainter(Composer(**SMALL)).paint(AnchorView.empty(camera), references, target, camera) < 3).all()
+    painter = LearnedPainter(replace(tiny_model(), composer=Composer(**SMALL, latent_channels=4).eval()))
+    untrained = painter.compose(drawing, references, target, camera)
+    assert np.abs(untrained.rgb - wanted).mean() < 2
+    assert np.array_equal(untrained.rgb, painter.paint(drawing, references, target, camera))
+    nothing = painter.compose(AnchorView.empty(camera), references, target, camera)
+    assert (nothing.rgb < 3).all() and not nothing.confidence.any()
+
+
+def test_a_model_folder_with_a_composer_comes_back(tmp_path):
+    model = replace(tiny_model(), composer=trained(latent_channels=4))
+    save_model_folder(tmp_path / "m", model.settings, model.transformer, model.codec.autoencoder, model.composer)
+    assert json.loads((tmp_path / "m" / "model.json").read_text())["format_version"] == 2
+    again = load_model_folder(tmp_path / "m")
+    assert all(torch.equal(a, b) for a, b in zip(model.composer.state_dict().values(),
+                                                 again.composer.state_dict().values(), strict=True))
+    shutil.rmtree(tmp_path / "m" / "composer")
+    Composer(**SMALL, latent_channels=5).save_pretrained(tmp_path / "m" / "composer")
+    with pytest.raises(ModelError, match="takes latents of 5 channels, the autoencoder's have 4"):
+        load_model_folder(tmp_path / "m")

@@ -114,7 +114,7 @@ def change(file, **entries):
 
 
 @pytest.mark.parametrize("file, entries, message", [
-    ("model.json", {"format_version": 2}, "format_version 2, this worldfm_ros reads up to 1"),
+    ("model.json", {"format_version": 3}, "format_version 3, this worldfm_ros reads up to 2"),
     ("model.json", {"format_version": None}, "no format_version"),
     ("model.json", {"steps": 0}, "steps is a whole number from 1 up, got 0"),
     ("model.json", {"steps": 2.5}, "steps .* got 2.5"),

@@ -16,6 +16,7 @@ from training.__main__ import check_out, follow, main
 from training.builders import procedural
 from training.data.shards import write_shards
 from training.recipes import RECIPES, find_recipe
+from worldfm_ros.frame_model.checkpoint import load_model_folder
 
 ROOT = Path(__file__).parents[1]
 CHAIN = ("smoke-autoencoder", "smoke-pretrain", "smoke-midtrain", "smoke-distill")
@@ -41,6 +42,20 @@ def chain(tmp_path_factory):
     for name in CHAIN:
         train_recipe(name, runs / name)
     return runs
+
+
+def test_a_student_and_a_composer_learn_together_and_become_a_model(chain, tmp_path):
+    train_recipe("smoke-compose", tmp_path / "smoke-compose")
+    start = tmp_path / "start"
+    shutil.copytree(chain / "smoke-distill" / "model", start / "model")
+    shutil.copytree(tmp_path / "smoke-compose" / "composer", start / "composer")
+    recipe, out = find_recipe("smoke-compose-finish"), tmp_path / "out"
+    follow(recipe, "smoke-compose-finish", out, False, None, recipe.start(out, start))
+    model, student = load_model_folder(out / "model"), load_model_folder(start / "model", dtype=torch.float32)
+    assert model.settings.steps == 1 and model.settings.sizes == ((32, 32),)
+    assert model.composer.enter.weight.abs().max() > 0
+    before, after = (x.transformer.state_dict() for x in (student, model))
+    assert any(not torch.equal(before[name], after[name].float().to(before[name].dtype)) for name in before)
 
 
 # ---- recipes

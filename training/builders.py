@@ -20,6 +20,7 @@ from training.data.shards import ShardedClips
 from training.run.loop import RunSettings
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.stages.compose import COMPOSER, ComposeSettings, ComposeStage
+from training.stages.compose_finish import ComposeFinishStage
 from training.stages.distill import DmdSettings, DmdStage
 from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
 from training.stages.finish import FinishSettings, FinishStage
@@ -52,6 +53,7 @@ SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
 COMPOSER_SIZES: Sizes = ((144, 192), (160, 160), (192, 256), (256, 256))  # at first; then, larger
 LARGER_SIZES: Sizes = ((144, 192), (192, 256), (256, 256), (240, 320))
+STUDENT_SIZES: Sizes = ((96, 128), (128, 128))  # of small views that a composer's student decides on
 XL_SIZES: Sizes = ((512, 512),)
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data
@@ -168,6 +170,27 @@ def compose_stage(settings: ComposeSettings, **network) -> StageMaker:
     return stage
 
 
+def compose_finish_stage(settings: ComposeSettings, sizes: Sizes) -> StageMaker:
+    """Of a student, start/model, and a composer, start/composer, that learns to take its latents."""
+
+    def stage(inputs: Inputs) -> ComposeFinishStage:
+        student = trained_model(inputs.start)
+        composer = with_latents(load_module(Composer, inputs.start / COMPOSER).float(), student.codec.latent_channels)
+        return ComposeFinishStage(student, composer.train(), sizes, settings)
+
+    return stage
+
+
+def with_latents(composer: Composer, channels: int) -> Composer:
+    """The same composer, which takes latents that do not matter yet."""
+    if composer.config.latent_channels == channels:
+        return composer
+    fields = {name: value for name, value in composer.config.items() if not name.startswith("_")}
+    other = Composer(**fields | {"latent_channels": channels})
+    other.load_state_dict(other.state_dict() | composer.state_dict())
+    return other
+
+
 def pretrain_stage(name: str, sizes: Sizes, transformer: TransformerMaker) -> StageMaker:
     def stage(inputs: Inputs) -> PretrainStage:
         codec = frozen_codec(inputs.start)
@@ -231,9 +254,10 @@ def model_folder(start: Path) -> Path:
 def fingerprint(start: Path) -> str:
     """Tells what a run starts from: a sha256 (hexadecimal) over the files of a folder's networks."""
     place, digest = model_folder(start), hashlib.sha256()
-    networks = (file for folder in (TRANSFORMER, AUTOENCODER) for file in sorted((place / folder).rglob("*")))
+    folders = (place / TRANSFORMER, place / AUTOENCODER, start / COMPOSER)
+    networks = (file for folder in folders for file in sorted(folder.rglob("*")))
     for file in filter(Path.is_file, (place / MODEL_MANIFEST, *networks)):
-        digest.update(str(file.relative_to(place)).encode())
+        digest.update(str(file.relative_to(start)).encode())
         with open(file, "rb") as stream:
             while chunk := stream.read(1 << 24):
                 digest.update(chunk)

@@ -110,6 +110,15 @@ def smoke_compose() -> Recipe:
                   run=b.smoke_run(1e-3))
 
 
+def smoke_compose_finish() -> Recipe:
+    """the same with a student, a few steps"""
+    from training import builders as b
+
+    return Recipe(stage=b.compose_finish_stage(b.ComposeSettings(), ((32, 32),)), clips=b.procedural,
+                  data=b.pairs(4, b.SMOKE_SIZES, several=b.SEVERAL), run=b.smoke_run(1e-3),
+                  starts_from="smoke-distill", needs="a student's model/ and a composer/")
+
+
 # ---- tiny
 
 
@@ -208,6 +217,16 @@ def tiny_compose_on() -> Recipe:
                    run=replace(first.run, final_rate=0.1), starts_from="tiny-compose", needs="a composer")
 
 
+def tiny_compose_finish() -> Recipe:
+    """our student, in one step at 128 pixels, and our composer learn together"""
+    from training import builders as b
+
+    return Recipe(stage=b.compose_finish_stage(b.ComposeSettings(), b.STUDENT_SIZES), clips=b.shards,
+                  data=b.pairs(8, b.LARGER_SIZES, workers=1, several=b.SEVERAL),
+                  run=replace(b.tiny_run(3_000, 3e-4), warmup=50, checkpoint_every=100, preview_every=200),
+                  starts_from="tiny-compose-on", needs="a student's model/ and a composer/")
+
+
 # ---- xl
 
 
@@ -260,10 +279,10 @@ def xl_distill() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in (
         smoke_autoencoder, smoke_pretrain, smoke_midtrain, smoke_distill, smoke_distill_dmd, smoke_finish,
-        smoke_compose,
+        smoke_compose, smoke_compose_finish,
         tiny_autoencoder, tiny_autoencoder_peer, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill,
-        tiny_distill_dmd, tiny_finish, tiny_decoder, tiny_compose,
-        tiny_compose_on,
+        tiny_distill_dmd, tiny_finish, tiny_decoder, tiny_compose, tiny_compose_on,
+        tiny_compose_finish,
         xl_autoencoder, xl_pretrain, xl_midtrain, xl_finetune, xl_distill,
     )
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import Blend
+from worldfm_ros.painting.painted import Painted
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.reference import ReferenceChooser
 from worldfm_ros.world.renderer import AnchorView, render
@@ -23,7 +24,8 @@ class Frame:
     rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16, 0 = none;
     coverage (H, W) bool: the pixels that anchors cover, where depth and labels are known;
     reference_id: the keyframe that lent most of its appearance, None when no keyframe sees the view; reference_ids: all
-    that the frame model was given, best first.
+    that the frame model was given, best first; confidence (H, W) uint8: 255 = seen by drawing or references, which
+    agree, 0 = invented; None of a frame model that cannot tell.
     """
 
     rgb: np.ndarray
@@ -32,6 +34,7 @@ class Frame:
     coverage: np.ndarray
     reference_id: int | None
     reference_ids: tuple[int, ...] = ()
+    confidence: np.ndarray | None = None
 
 
 class FrameModel(Protocol):
@@ -41,6 +44,17 @@ class FrameModel(Protocol):
         self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose, intrinsics: Intrinsics
     ) -> np.ndarray:
         """(H, W, 3) uint8. The references are sorted, the best first; there may be none."""
+        ...
+
+
+@runtime_checkable
+class ComposingModel(FrameModel, Protocol):
+    """A FrameModel that tells how far its picture can be trusted."""
+
+    def compose(
+        self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose, intrinsics: Intrinsics
+    ) -> Painted:
+        """The picture that `paint` returns, and the confidence."""
         ...
 
 
@@ -60,9 +74,12 @@ class FrameGenerator:
         # implicit memory: the keyframes that together show most of what is seen from there
         references = self._references.choose(T_world_camera, intrinsics)
         # the picture
-        rgb = self.model.paint(drawing, references, T_world_camera, intrinsics)
+        given = drawing, references, T_world_camera, intrinsics
+        composes = isinstance(self.model, ComposingModel)
+        painted = self.model.compose(*given) if composes else Painted(self.model.paint(*given))
         ids = tuple(reference.id for reference in references)
-        return Frame(rgb, drawing.depth, drawing.labels, drawing.coverage, ids[0] if ids else None, ids)
+        return Frame(painted.rgb, drawing.depth, drawing.labels, drawing.coverage, ids[0] if ids else None, ids,
+                     painted.confidence)
 
 
 def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:

@@ -49,39 +49,44 @@ class ComposeStage:
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         decision = decide(self.networks["composer"], batch.candidates)
-        picture, weights = compose(decision, batch.candidates)
-        loss, log = self._loss(decision, picture, batch)
-        doubt = doubt_loss(decision.doubt, picture, batch.target)
-        loss = loss + self.settings.doubt_weight * doubt
-        log |= {"doubt": doubt.detach(), "painted": weights[:, -1].detach().mean()}
-        yield Update("composer", loss, log)
-
-    def _loss(self, decision: Decision, picture: Tensor, batch: Batch) -> tuple[Tensor, Log]:
-        """The error is the mean of the logarithms of the pictures' squared errors. An absolute error would choose one
-        reference where several disagree; their mean is nearer to the truth. Sharpness is the detail's job."""
-        settings, wanted = self.settings, batch.target
-        mixed = replace(decision, logits=decision.logits.detach(), painted=decision.painted.detach())
-        parts = {"error": (picture - wanted).div(2).square().flatten(1).mean(1).add(SMALLEST_SQUARE).log10().mean(),
-                 "similarity": similarity_loss(picture, wanted),
-                 "sharpness": sharpness_loss(compose(mixed, batch.candidates)[0], wanted)}
-        loss = (parts["error"] + settings.similarity_weight * parts["similarity"]
-                + settings.sharpness_weight * parts["sharpness"])
-        with torch.no_grad():
-            gained = psnr(picture, wanted) - psnr(batch.candidates.blend(), wanted)
-            log = {name: part.detach() for name, part in parts.items()}
-        return loss, log | {"psnr": psnr(picture, wanted).mean().detach(), "gained": gained.mean()}
+        yield Update("composer", *compose_loss(decision, batch, self.settings))
 
     @torch.no_grad()
     def preview(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        picture, weights = compose(decide(networks["composer"], batch.candidates), batch.candidates)
-        known = 2 * weights[:, 1:-1].sum(1, keepdim=True) - 1
-        return {"drawing": batch.drawing, "blend": batch.candidates.blend(), "composed": picture.clamp(-1.0, 1.0),
-                "target": batch.target, "from references": known.expand(-1, 3, -1, -1)}
+        return compose_preview(decide(networks["composer"], batch.candidates), batch)
 
     def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
         """folder/composer."""
         nn.Module.to(networks["composer"], memory_format=torch.contiguous_format).save_pretrained(folder / COMPOSER)
         networks["composer"].to(memory_format=torch.channels_last)
+
+
+def compose_loss(decision: Decision, batch: Batch, settings: ComposeSettings) -> tuple[Tensor, Log]:
+    """The error is the mean of the logarithms of the pictures' squared errors. An absolute error would choose one
+    reference where several disagree; their mean is nearer to the truth. Sharpness is the detail's job."""
+    wanted = batch.target
+    picture, weights = compose(decision, batch.candidates)
+    mixed = replace(decision, logits=decision.logits.detach(), painted=decision.painted.detach())
+    parts = {"error": (picture - wanted).div(2).square().flatten(1).mean(1).add(SMALLEST_SQUARE).log10().mean(),
+             "similarity": similarity_loss(picture, wanted),
+             "sharpness": sharpness_loss(compose(mixed, batch.candidates)[0], wanted),
+             "doubt": doubt_loss(decision.doubt, picture, wanted)}
+    loss = (parts["error"] + settings.similarity_weight * parts["similarity"]
+            + settings.sharpness_weight * parts["sharpness"] + settings.doubt_weight * parts["doubt"])
+    with torch.no_grad():
+        decibels = psnr(picture, wanted)
+        log = {name: part.detach() for name, part in parts.items()}
+        log |= {"painted": weights[:, -1].mean(), "psnr": decibels.mean(),
+                "gained": (decibels - psnr(batch.candidates.blend(), wanted)).mean()}
+    return loss, log
+
+
+def compose_preview(decision: Decision, batch: Batch) -> dict[str, Tensor]:
+    """Pictures to look at, and how much of each pixel is from references."""
+    picture, weights = compose(decision, batch.candidates)
+    known = 2 * weights[:, 1:-1].sum(1, keepdim=True) - 1
+    return {"drawing": batch.drawing, "blend": batch.candidates.blend(), "composed": picture.clamp(-1.0, 1.0),
+            "target": batch.target, "from references": known.expand(-1, 3, -1, -1)}
 
 
 def decide(composer: nn.Module, candidates: Candidates) -> Decision:

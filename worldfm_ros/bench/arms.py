@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from diffusers import AutoencoderKL
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,8 +45,8 @@ class NaivePainter(LearnedPainter):
 
     mode = False
 
-    def _paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
-               intrinsics: Intrinsics) -> np.ndarray:
+    def _sampled(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+                 intrinsics: Intrinsics) -> tuple[Tensor, Photograph]:
         settings, codec = self.model.settings, self.model.codec
         height, width = nearest_size(settings.sizes, intrinsics)
         drawn = Photograph(resize(drawing.rgb, width, height), intrinsics.resized(width, height), T_world_camera)
@@ -72,9 +71,7 @@ class NaivePainter(LearnedPainter):
             return prediction[:, :codec.latent_channels]
 
         latent = sample(denoise, noise[:1], noise[1:], settings.steps, settings.t_mid, settings.prediction_type)
-        rgb = codec.decode(latent, self._guide(drawing, reference, drawn, intrinsics))
-        self.on_stage("decode")
-        return self._to_host(rgb, intrinsics)
+        return latent, drawn
 
     def _encode(self, picture: Photograph) -> Tensor:
         codec, rgb = self.model.codec, self._on_device(picture)
@@ -103,17 +100,17 @@ def all_tokens(network: FrameTransformer, x: Tensor, t: float, anchor: Tensor, r
 class Forgetful(LearnedPainter):
     """Encodes the reference in every frame."""
 
-    def _paint(self, *given: Any) -> np.ndarray:
+    def _sampled(self, *given: Any) -> tuple[Tensor, Photograph]:
         self.references.clear()
-        return super()._paint(*given)
+        return super()._sampled(*given)
 
 
 class Recomputing(LearnedPainter):
     """Makes the timesteps' modulation in every frame."""
 
-    def _paint(self, *given: Any) -> np.ndarray:
+    def _sampled(self, *given: Any) -> tuple[Tensor, Photograph]:
         self._modulations.clear()
-        return super()._paint(*given)
+        return super()._sampled(*given)
 
 
 class Rescheduling(LearnedPainter):
@@ -222,9 +219,10 @@ def in_dtype(model: LoadedModel, dtype: torch.dtype | None) -> LoadedModel:
     """The model on weights of its own in a dtype; None for its own."""
     dtype = dtype or model.transformer.dtype
     codec = LatentCodec(copy.deepcopy(model.codec.autoencoder), model.device, dtype)
-    return replace(model, transformer=ready(copy.deepcopy(model.transformer), model.device, dtype), codec=codec)
+    return replace(model, transformer=ready(copy.deepcopy(model.transformer), model.device, dtype), codec=codec,
+                   composer=model.composer and ready(copy.deepcopy(model.composer), model.device, dtype))
 
 
 def weights_bytes(model: LoadedModel) -> int:
-    modules: tuple[nn.Module, ...] = (model.transformer, model.codec.autoencoder)
-    return sum(parameter.nbytes for module in modules for parameter in module.parameters())
+    modules: tuple[nn.Module | None, ...] = (model.transformer, model.codec.autoencoder, model.composer)
+    return sum(parameter.nbytes for module in filter(None, modules) for parameter in module.parameters())

@@ -3,6 +3,7 @@
     model.json        how to sample: steps, prediction type, the sizes that the model was made for; where it comes from
     transformer/      FrameTransformer: config.json, diffusion_pytorch_model.safetensors
     vae/              AutoencoderKL or AutoencoderTiny, likewise
+    composer/         Composer, likewise, in models that have one: it takes the latents, and the decoder is not used
     README.md         the card, for people
 """
 
@@ -26,13 +27,15 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from worldfm_ros.frame_model.autoencoder import AUTOENCODERS, LatentCodec, ready
+from worldfm_ros.frame_model.card import write_card
+from worldfm_ros.frame_model.composer import Composer
 from worldfm_ros.frame_model.noise import FreshNoise, SeededNoise, WorldNoise
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP, check_prediction_type
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.share import MODEL_MANIFEST
 
-FORMAT_VERSION = 1
-TRANSFORMER, AUTOENCODER, CARD = "transformer", "vae", "README.md"
+FORMAT_VERSION = 2  # 1: without a composer
+TRANSFORMER, AUTOENCODER, COMPOSER, CARD = "transformer", "vae", "composer", "README.md"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 WORK_BYTES = 4096  # a pixel: an estimate of what decoding at full resolution keeps at a time
 NOISES = {"seeded": SeededNoise, "world": WorldNoise, "fresh": FreshNoise}
@@ -89,6 +92,7 @@ class LoadedModel:
     settings: ModelSettings
     transformer: FrameTransformer
     codec: LatentCodec
+    composer: Composer | None = None
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +100,7 @@ class LoadedModel:
 
 
 def save_model_folder(path: str | Path, settings: ModelSettings, transformer: FrameTransformer,
-                      autoencoder: ModelMixin) -> None:
+                      autoencoder: ModelMixin, composer: Composer | None = None) -> None:
     """Write a model folder in one go: it is there whole, or not at all. Raises FileExistsError when `path` exists."""
     path = Path(path).absolute()
     if path.exists():
@@ -106,9 +110,11 @@ def save_model_folder(path: str | Path, settings: ModelSettings, transformer: Fr
     try:
         transformer.save_pretrained(temporary / TRANSFORMER)
         autoencoder.save_pretrained(temporary / AUTOENCODER)
-        manifest = {"format_version": FORMAT_VERSION, **asdict(settings)}
+        if composer is not None:
+            composer.save_pretrained(temporary / COMPOSER)
+        manifest = {"format_version": 1 if composer is None else 2, **asdict(settings)}
         (temporary / MODEL_MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        (temporary / CARD).write_text(write_card(settings, transformer, autoencoder))
+        (temporary / CARD).write_text(write_card(asdict(settings), transformer, autoencoder, composer))
         for file in temporary.rglob("*"):
             if file.is_file():
                 file.chmod(0o644)  # safetensors writes for its owner alone
@@ -132,12 +138,14 @@ def load_model_folder(path: str | Path, device: torch.device | str = "cpu",
     settings = read_settings(path)
     transformer = load_module(FrameTransformer, path / TRANSFORMER)
     autoencoder = load_autoencoder(path / AUTOENCODER)
+    composer = load_module(Composer, path / COMPOSER) if (path / COMPOSER).exists() else None
     if dtype is None:
         native = device.type != "cpu" or transformer.dtype == fast_dtype(device)
         dtype = transformer.dtype if native else torch.float32
     check_dtype(device, dtype)
-    check_memory(device, dtype, (transformer, autoencoder), settings)
-    model = LoadedModel(settings, ready(transformer, device, dtype), LatentCodec(autoencoder, device, dtype))
+    check_memory(device, dtype, filter(None, (transformer, autoencoder, composer)), settings)
+    model = LoadedModel(settings, ready(transformer, device, dtype), LatentCodec(autoencoder, device, dtype),
+                        composer and ready(composer, device, dtype))
     _check_fit(path, model)
     return model
 
@@ -300,29 +308,10 @@ def _check_fit(path: Path, model: LoadedModel) -> None:
     if transformer.latent_channels != codec.latent_channels:
         raise ModelError(f"{path}: the transformer's latent_channels are {transformer.latent_channels}, "
                          f"the autoencoder's {codec.latent_channels}; they belong to different models")
+    if model.composer is not None and model.composer.config.latent_channels != codec.latent_channels:
+        raise ModelError(f"{path}: the composer takes latents of {model.composer.config.latent_channels} channels, the "
+                         f"autoencoder's have {codec.latent_channels}; they belong to different models")
     multiple = codec.downscale * transformer.patch_size
     for height, width in model.settings.sizes:
         if height % multiple or width % multiple:
             raise ModelError(f"{path / MODEL_MANIFEST}: sizes are multiples of {multiple}, got {height} x {width}")
-
-
-def write_card(settings: ModelSettings, transformer: FrameTransformer, autoencoder: ModelMixin) -> str:
-    """README.md of a model folder."""
-    network = transformer.settings
-    millions = sum(parameter.numel() for parameter in transformer.parameters()) / 1e6
-    rows = {
-        "network": f"frame transformer, {millions:.1f} M parameters, width {network.hidden_size}, "
-                   f"depth {network.depth}, {network.heads} heads, {dtype_name(transformer.dtype)}",
-        "camera encoding": network.camera_encoding,
-        "attention": network.attention,
-        "autoencoder": type(autoencoder).__name__,
-        "sizes": ", ".join(f"{width}x{height}" for height, width in settings.sizes),
-        "steps": settings.steps,
-        "prediction": settings.prediction_type,
-        "noise": settings.noise,
-        "source": settings.source or "-",
-        "sha256 of the source": settings.sha256 or "-",
-        "licence": settings.license or "-",
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return f"# {settings.name}\n\nAnchor drawing and reference in, picture out.\n\n| | |\n|-|-|\n{table}\n"

@@ -103,6 +103,9 @@ class Decision:
     detail: Tensor
     doubt: Tensor
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Decision:
+        return Decision(*(function(x) for x in (self.logits, self.painted, self.residual, self.detail, self.doubt)))
+
 
 def composer_size(height: int, width: int) -> tuple[int, int]:
     """(height, width) that the composer works at for a camera: its aspect, about PIXELS, and not larger than it is."""
@@ -219,9 +222,10 @@ class Composer(ModelMixin, ConfigMixin):
         """Features (B, widths[0], h / 2, w / 2)."""
         shown = candidates.facts[:, :, SHOWN, None]
         references = torch.cat([(candidates.references - blend[:, None]) * shown, candidates.facts], dim=2)
+        references, dtype = references.to(self.dtype), self.dtype
         encoded = self.encode_reference(_halved(references.flatten(0, 1))).unflatten(0, references.shape[:2])
         drawing = torch.cat([blend, candidates.drawing - blend, candidates.surface], dim=1)
-        x = torch.cat([self.encode_drawing(_halved(drawing)), encoded.flatten(1, 2)], dim=1)
+        x = torch.cat([self.encode_drawing(_halved(drawing.to(dtype))), encoded.flatten(1, 2)], dim=1)
         x, skips = self.before[0](self.merge(F.relu(x))), []
         for level, down in enumerate(self.down, start=1):
             skips.append(x)

@@ -89,10 +89,11 @@ def load_model(path: str | Path, preset: Preset, device: torch.device, dtype: to
 
 
 def prepare(model: LoadedModel, preset: Preset) -> LoadedModel:
-    """The model with the network that the preset runs, sharing its weights; the autoencoder's memory is re-ordered."""
+    """The model with the network that the preset runs, sharing its weights; convolutions' memory is re-ordered."""
     changes = {"attention": "cached"} if preset.cached_attention else {}
     transformer = with_settings(model.transformer, predicts_variance=False, **changes)
-    torch.nn.Module.to(model.codec.autoencoder, memory_format=torch.channels_last)  # the same sums, in another order
+    for module in filter(None, (model.codec.autoencoder, model.composer)):
+        torch.nn.Module.to(module, memory_format=torch.channels_last)  # the same sums, in another order
     return replace(model, transformer=transformer)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting._warp import SHRINK, blend_rows, shrink
 from worldfm_ros.painting.guide import PATCH, find_surface
+from worldfm_ros.painting.painted import Painted
 from worldfm_ros.painting.warp import ANGLE, RIM, SAMPLES, Target, WarpedReferences, gain_between, warp_references
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
@@ -36,12 +37,17 @@ class Blend:
     def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
         """(H, W, 3) uint8. A drawing without any anchor stays black: there is no surface to bring a reference to."""
+        return self.compose(drawing, references, T_world_camera, intrinsics).rgb
+
+    def compose(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                intrinsics: Intrinsics) -> Painted:
+        """The picture, and which of its pixels are known."""
         if not drawing.coverage.any():
-            return drawing.rgb
+            return Painted(drawing.rgb, np.zeros(drawing.coverage.shape, np.uint8))
         surface = find_surface(drawing)
         warped = warp_references(references, Target(surface.depth, T_world_camera, intrinsics))
         rgb, known = blend(drawing.rgb, surface.drawn, warped)
-        return fill(rgb, ~known)
+        return Painted(fill(rgb, ~known), 255 * known.astype(np.uint8))
 
 
 def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,

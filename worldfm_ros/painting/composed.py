@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldfm_ros.frame_model.composer import Candidates, Composer, Decision, composer_size
+from worldfm_ros.frame_model.composer import Candidates, Decision, composer_size
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import _compose
 from worldfm_ros.painting.align import find_moves
 from worldfm_ros.painting.blend import DRAWING, balanced_levels, blend, fill, looked_through, weights_by_angle
 from worldfm_ros.painting.guide import find_surface
+from worldfm_ros.painting.painted import Painted
 from worldfm_ros.painting.warp import ANGLE, RIM, Target, WarpedReferences, warp_references
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
@@ -80,34 +81,6 @@ def blend_shares(warped: WarpedReferences, shown: np.ndarray, drawn: np.ndarray)
     return weight / np.maximum(weight.sum(0) + np.float32(DRAWING) * drawn, np.float32(1))
 
 
-@dataclass(frozen=True, eq=False)
-class Composed:
-    """rgb (H, W, 3) uint8; confidence (H, W) uint8: 255 = seen by drawing or references, which agree; 0 = invented."""
-
-    rgb: np.ndarray
-    confidence: np.ndarray
-
-
-class ComposedPainter:
-    """A frame model of a composer alone. The same pose, camera and memory give the same bytes."""
-
-    def __init__(self, composer: Composer, threads: int = THREADS) -> None:
-        self.composer = composer.eval().to(memory_format=torch.channels_last)
-        self.threads = threads
-
-    def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
-              intrinsics: Intrinsics) -> np.ndarray:
-        """(H, W, 3) uint8, from references, best first; those that the composer has no place for are left out."""
-        return self.compose(drawing, references, T_world_camera, intrinsics).rgb
-
-    @torch.inference_mode()
-    def compose(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
-                intrinsics: Intrinsics) -> Composed:
-        """As `paint`, with how far each pixel can be trusted."""
-        memory = remember(drawing, references[:self.composer.config.references], T_world_camera, intrinsics)
-        return applied(self.composer(reduced(memory)), memory, self.threads)
-
-
 def reduced(memory: Memory) -> Candidates:
     """The memory as the composer looks at it, a batch of one at the composer's own size."""
     height, width = memory.surface.shape[:2]
@@ -130,7 +103,7 @@ def _batch(image: np.ndarray) -> Tensor:  # (..., H, W, C) -> (1, ..., C, H, W)
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, -3)))[None]
 
 
-def applied(decision: Decision, memory: Memory, threads: int = THREADS) -> Composed:
+def applied(decision: Decision, memory: Memory, threads: int = THREADS) -> Painted:
     """A decision, a batch of one, applied to the pictures that it is about."""
     height, width = memory.surface.shape[:2]
 
@@ -146,7 +119,7 @@ def applied(decision: Decision, memory: Memory, threads: int = THREADS) -> Compo
     work_off(lambda band: _compose.mix_rows(memory.pictures, shown, weights, painted, mixed, known, *band), bands,
              threads)
     work_off(lambda band: _compose.finish_rows(mixed, extra, rgb, *band), bands, threads)
-    return Composed(rgb, confidence_of(known, array(decision.doubt, 1.0)[..., 0]))
+    return Painted(rgb, confidence_of(known, array(decision.doubt, 1.0)[..., 0]))
 
 
 def confidence_of(known: np.ndarray, doubt: np.ndarray) -> np.ndarray:

@@ -22,7 +22,9 @@ from worldfm_ros.frame_model.patterns import Conditions, ConditionTokens, Modula
 from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_preset, load_model, runner
 from worldfm_ros.frame_model.sampling import sample
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.painting.composed import applied, reduced, remember
 from worldfm_ros.painting.guide import guide
+from worldfm_ros.painting.painted import Painted
 from worldfm_ros.share import find_model
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
@@ -48,7 +50,8 @@ class LearnedPainter:
     bytes", says what that promises.
 
     Whatever size is asked for, the model runs at the one of its own sizes whose aspect is nearest: drawing and K are
-    stretched to it, the reference is cropped to the asked aspect and stretched likewise, and the picture is resampled.
+    stretched to it, and the reference is cropped to the asked aspect and stretched likewise. Its latents are decoded
+    and the picture resampled; or a composer turns them into a picture of the asked size.
     Without a reference keyframe the drawing takes its place: it is true as far as it goes, while another picture (a
     black one, say) would be appearance to copy from.
 
@@ -63,15 +66,25 @@ class LearnedPainter:
         self.references = EncodedReferences(REFERENCE_BYTES)
         self._modulations: dict[float, Modulation] = {}
 
-    @torch.inference_mode()
     def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
-        """(H, W, 3) uint8. The network was made for one reference, and is given the first.
+        """(H, W, 3) uint8. Raises as `compose` does."""
+        return self.compose(drawing, references, T_world_camera, intrinsics).rgb
+
+    @torch.inference_mode()
+    def compose(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                intrinsics: Intrinsics) -> Painted:
+        """The picture, and how far it can be trusted, if there is a composer. The transformer was made for one
+        reference, and is given the first; a composer takes several.
 
         Raises PaintError when memory runs out or numbers overflow; the painter stays usable.
         """
         try:
-            return self._paint(drawing, references[0] if references else None, T_world_camera, intrinsics)
+            latent, drawn = self._sampled(drawing, references[0] if references else None, T_world_camera, intrinsics)
+            if self.model.composer is None:
+                reference = references[0] if references else None
+                return Painted(self._decoded(latent, self._guide(drawing, reference, drawn, intrinsics), intrinsics))
+            return self._composed(latent, drawing, references, T_world_camera, intrinsics)
         except torch.OutOfMemoryError as error:
             reason = str(error).splitlines()[0]
         # not in the except block, where the traceback still holds on to this frame's tensors
@@ -82,8 +95,9 @@ class LearnedPainter:
                          "dropped and kept references are freed; float16, the preset `fast` or a smaller model "
                          "needs less")
 
-    def _paint(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
-               intrinsics: Intrinsics) -> np.ndarray:
+    def _sampled(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+                 intrinsics: Intrinsics) -> tuple[Tensor, Photograph]:
+        """Latents (1, C, h, w) of the view, and the drawing that they are of."""
         codec, settings = self.model.codec, self.model.settings
         height, width = nearest_size(settings.sizes, intrinsics)
         drawn = Photograph(resize(drawing.rgb, width, height), intrinsics.resized(width, height), T_world_camera)
@@ -95,17 +109,31 @@ class LearnedPainter:
         self.on_stage("prepare")
         conditions = self._conditions(drawn, shown, reference, intrinsics, views)
 
-        known = self._guide(drawing, reference, drawn, intrinsics)
-
-        # noise to latent to picture
+        # noise to latent
         surface = DrawnSurface(drawing.depth, intrinsics, T_world_camera)
         noise = self.noise.draw(2, codec.latent_channels, *latent_hw, surface).to(self.model.device)
         self.on_stage("noise")
         latent = sample(lambda x, t: self._denoise(x, t, conditions, views), noise[:1], noise[1:],
                         settings.steps, settings.t_mid, settings.prediction_type)
-        rgb = self.run(codec.decode, latent, known)
+        return latent, drawn
+
+    def _decoded(self, latent: Tensor, known: Tensor | None, intrinsics: Intrinsics) -> np.ndarray:
+        rgb = self.run(self.model.codec.decode, latent, known)
         self.on_stage("decode")
         return self._to_host(rgb, intrinsics)
+
+    def _composed(self, latent: Tensor, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                  intrinsics: Intrinsics) -> Painted:
+        composer, device = self.model.composer, self.model.device
+        memory = remember(drawing, references[:composer.config.references], T_world_camera, intrinsics)
+        self.on_stage("guide")
+        decision = self.run(composer, reduced(memory).map(lambda x: x.to(device)), latent)
+        if not torch.isfinite(decision.residual).all():
+            raise PaintError(f"the picture holds numbers that are not finite: {self._overflow()}")
+        self.on_stage("compose")
+        painted = applied(decision.map(Tensor.cpu), memory)
+        self.on_stage("apply")
+        return painted
 
     def _conditions(self, drawn: Photograph, shown: Photograph, reference: Keyframe | None, intrinsics: Intrinsics,
                     views: ViewEncoding) -> Conditions:
