@@ -223,7 +223,7 @@ def tiny_compose_finish() -> Recipe:
 
     return Recipe(stage=b.compose_finish_stage(b.ComposeSettings(), b.STUDENT_SIZES), clips=b.shards,
                   data=b.pairs(8, b.LARGER_SIZES, workers=1, several=b.SEVERAL),
-                  run=replace(b.tiny_run(3_000, 3e-4), warmup=50, checkpoint_every=100, preview_every=200),
+                  run=replace(b.tiny_run(3_000, 4e-4), warmup=50, checkpoint_every=100, preview_every=200),
                   starts_from="tiny-compose-on", needs="a student's model/ and a composer/")
 
 
