@@ -5,6 +5,7 @@ from itertools import product
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -16,8 +17,9 @@ from worldfm_ros.frame_model.checkpoint import ModelError, load_model_folder, lo
 from worldfm_ros.frame_model.composer import PIXELS, Candidates, Composer, compose, composer_size
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import composed
+from worldfm_ros.painting.align import Moves
 from worldfm_ros.painting.blend import Blend
-from worldfm_ros.painting.composed import Memory, applied, reduced, remember
+from worldfm_ros.painting.composed import Memory, View, applied, candidates_of, remember
 from worldfm_ros.painting.learned import LearnedPainter
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
@@ -106,7 +108,8 @@ def test_the_kernel_does_what_torch_does_at_any_size(height, width, references):
     seen = candidates(kept)
     decision = composer(seen.resized(composer_size(height, width)))
     wanted, weights = compose(decision, seen)
-    made = [applied(decision, kept, threads) for threads in (1, 2)]
+    shown = np.concatenate([kept.surface[None, ..., 0], kept.facts[..., 0]])
+    made = [applied(decision, kept.pictures, shown, threads) for threads in (1, 2)]
     assert np.array_equal(made[0].rgb, made[1].rgb) and np.array_equal(made[0].confidence, made[1].confidence)
     wanted = (127.5 * wanted[0].permute(1, 2, 0) + 127.5).clamp(0, 255).numpy()
     assert np.abs(made[0].rgb - wanted).max() < 1.01
@@ -114,12 +117,16 @@ def test_the_kernel_does_what_torch_does_at_any_size(height, width, references):
     assert (made[0].confidence <= np.ceil(255 * seen_there[0].numpy() + 1e-3)).all()
 
 
-@pytest.mark.parametrize("height, width", [(480, 640), (600, 800), (250, 333), (64, 48)])
-def test_a_reduced_memory_is_the_mean_over_areas(height, width):
-    kept = memory(height, width)
-    ours, theirs = reduced(kept), candidates(kept).resized(composer_size(height, width))
-    assert (ours.drawing - theirs.drawing).abs().max() < 6 / 255
-    assert (ours.facts[:, :, 0] - theirs.facts[:, :, 0]).abs().max() < 3 / 255
+@pytest.mark.parametrize("height, width", [(480, 640), (250, 333), (600, 480)])
+def test_the_memory_at_the_composers_size_is_the_cameras_reduced(height, width):
+    camera = Intrinsics.from_hfov(width, height, 1.2)
+    target, drawing, references = wall_with_a_step(camera)
+    small = candidates_of(View.of(drawing, references, target, camera).memory)
+    wanted = candidates(remember(drawing, references, target, camera)).resized(composer_size(height, width))
+    assert small.size == wanted.size
+    assert (small.blend() - wanted.blend()).abs().mean() < 0.02
+    for name, tolerance in (("drawing", 0.03), ("references", 0.03), ("surface", 0.03), ("facts", 0.02)):
+        assert (getattr(small, name) - getattr(wanted, name)).abs().mean() < tolerance, name
 
 
 @torch.no_grad()
@@ -144,18 +151,25 @@ def test_every_input_matters():
         assert not torch.equal(composer(Candidates(**changed)).logits, before), (name, channel)
 
 
-def test_the_blend_of_what_is_remembered_is_the_blend_of_what_was_moved(monkeypatch):
-    """A wall with a step, seen by two keyframes from beside the target; anchors of one of them."""
-    monkeypatch.setattr(composed, "find_moves", lambda references, target: None)
-    rng = np.random.default_rng(0)
-    camera = Intrinsics.from_hfov(64, 48, 1.2)
-    rgb = np.repeat(np.repeat(rng.integers(60, 200, (12, 16, 3), np.uint8), 4, 0), 4, 1)
-    depth = np.where(np.arange(64) < 30, 2.0, 2.6).astype(np.float32)[None].repeat(48, 0)
+def wall_with_a_step(camera):
+    """The pose of a target, what is drawn of a wall with a step, and two keyframes; anchors are of one of them."""
+    height, width = camera.height, camera.width
+    few = np.random.default_rng(0).integers(60, 200, (12, 16, 3), np.uint8)
+    rgb = cv2.resize(few, (width, height), interpolation=cv2.INTER_NEAREST)
+    depth = np.where(np.arange(width) < 0.47 * width, 2.0, 2.6).astype(np.float32)[None].repeat(height, 0)
     frames = [RgbdFrame(k, rgb, depth, camera, Pose(Rotation.identity(), np.array([0.1 * k, 0.0, 0.0])))
               for k in range(2)]
     target = Pose(Rotation.identity(), np.array([0.04, 0.02, 0.0]))
     drawing = render(AnchorMap.from_cloud(unprojected(frames[:1])).visible(target, camera), target, camera)
-    references = [Keyframe.of(frame) for frame in frames]
+    return target, drawing, [Keyframe.of(frame) for frame in frames]
+
+
+def test_the_blend_of_what_is_remembered_is_the_blend_of_what_was_moved(monkeypatch):
+    """A wall with a step, seen by two keyframes from beside the target; anchors of one of them."""
+    nowhere = Moves(np.zeros((1, 1, 2), np.float32), (0.0, 0.0))
+    monkeypatch.setattr(composed, "find_moves", lambda references, target: nowhere)
+    camera = Intrinsics.from_hfov(64, 48, 1.2)
+    target, drawing, references = wall_with_a_step(camera)
     wanted = Blend().paint(drawing, references, target, camera).astype(float)
     seen = candidates(remember(drawing, references, target, camera))
     made = 127.5 * seen.blend()[0].permute(1, 2, 0).numpy() + 127.5

@@ -95,7 +95,7 @@ def test_the_kernel_does_what_the_rule_in_numpy_says(apartment_views, moving):
     depth[20:24, 10:30] = 0
     target = Target(depth, pose, CAMERA)
     rng = np.random.default_rng(0)
-    moves = rng.normal(0, 2, (len(keyframes), *depth.shape, 2)).astype(np.float32) if moving else None
+    moves = rng.normal(0, 2, (len(keyframes), 2, *depth.shape)).astype(np.float32) if moving else None
     ours = warp_references(keyframes, target, moves)
     rule = warp_in_numpy(keyframes, target, ours.gains, moves)
     for name in ("rgb", "shown", "beyond", "quality"):

@@ -1,7 +1,7 @@
 """The compiled kernels of composed.py: a small decision applied to full-size pictures, as frame_model.composer.compose.
 
-What the decision holds is interpolated linearly at each pixel, not enlarged first: that would write ten times as much
-memory as is read. Rows are independent; the bytes do not depend on the number of threads.
+What the decision holds is interpolated linearly, row by row: first between its rows, then along the row, in loops that
+the compiler vectorises. Rows are independent; the bytes do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,73 +17,95 @@ _kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_kernel
-def _place(x, small, full):
-    """The two pixels of a row of `small` that pixel x of `full` lies between, and the second one's share."""
-    at = (np.float32(x) + _HALF) * (np.float32(small) / np.float32(full)) - _HALF
-    at = min(max(at, _ZERO), np.float32(small - 1))
-    first = int(at)
-    return first, min(first + 1, small - 1), at - np.float32(first)
+def _places(small, full):
+    """Of each of `full` pixels of a line, the first of the two of `small` that it lies between, and the next one's
+    share."""
+    first, share = np.empty(full, np.int32), np.empty(full, np.float32)
+    scale = np.float32(small) / np.float32(full)
+    for x in range(full):
+        at = min(max((np.float32(x) + _HALF) * scale - _HALF, _ZERO), np.float32(small - 1))
+        first[x] = min(np.int32(at), max(small - 2, 0))
+        share[x] = at - np.float32(first[x])
+    return first, share
+
+
+@_kernel
+def _row(image, y, rows, columns, between, out):
+    """Row y of an image (h, w), enlarged, into out (W,). between (w + 1,) is worked in."""
+    (above, down), (left, right) = rows, columns
+    i, t = above[y], down[y]
+    below = min(i + 1, len(image) - 1)
+    width = image.shape[1]
+    for x in range(width):
+        between[x] = (_ONE - t) * image[i, x] + t * image[below, x]
+    between[width] = between[width - 1]
+    for x in range(len(out)):
+        j = np.uint64(left[x])
+        out[x] = (_ONE - right[x]) * between[j] + right[x] * between[j + np.uint64(1)]
 
 
 @_kernel
 def mix_rows(pictures, shown, weights, painted, mixed, known, top, bottom):
-    """Fill rows top..bottom - 1 of mixed (H, W, 3) float32, 0..255, and known (H, W) float32, 0..1.
+    """Fill rows top..bottom - 1 of mixed (3, H, W) float32, 0..255, and known (H, W) float32, 0..1.
 
     pictures (1 + K, H, W, 3) uint8, the drawing first; shown (1 + K, H, W) uint8: not 0 where a picture may be used;
-    for the drawing, which always may, where it is drawn. weights (h, w, K + 2), painted (h', w', 3) float32, 0..255.
+    for the drawing, which always may, where it is drawn. weights (K + 2, h, w), painted (3, h', w') float32, 0..255.
     known: the share of what was drawn or shown.
     """
     count, height, width = pictures.shape[:3]
-    share = np.empty(count + 1, np.float32)
+    share, line = np.empty((count + 1, width), np.float32), np.empty(width, np.float32)
+    total, seen = np.empty(width, np.float32), np.empty(width, np.float32)
+    between = np.empty(max(weights.shape[2], painted.shape[2]) + 1, np.float32)
+    rows, columns = _places(weights.shape[1], height), _places(weights.shape[2], width)
+    painted_rows, painted_columns = _places(painted.shape[1], height), _places(painted.shape[2], width)
     for y in range(top, bottom):
-        a, b, t = _place(y, weights.shape[0], height)
-        c, d, s = _place(y, painted.shape[0], height)
+        total[:], seen[:] = _ZERO, _ZERO
+        for k in range(count + 1):
+            _row(weights[k], y, rows, columns, between, share[k])
+            if 0 < k < count:
+                for x in range(width):
+                    share[k, x] = share[k, x] if shown[k, y, x] != 0 else _ZERO
+            for x in range(width):
+                total[x] += share[k, x]
+            if k < count:
+                for x in range(width):
+                    seen[x] += share[k, x] if shown[k, y, x] != 0 else _ZERO
         for x in range(width):
-            i, j, u = _place(x, weights.shape[1], width)
-            total = _ZERO
-            for k in range(count + 1):
-                value = ((_ONE - t) * ((_ONE - u) * weights[a, i, k] + u * weights[a, j, k])
-                         + t * ((_ONE - u) * weights[b, i, k] + u * weights[b, j, k]))
-                if 0 < k < count and shown[k, y, x] == 0:
-                    value = _ZERO
-                share[k] = value
-                total += value
-            scale = _ONE / max(total, _TINY)
-            m, n, v = _place(x, painted.shape[1], width)
-            for channel in range(3):
-                value = ((_ONE - s) * ((_ONE - v) * painted[c, m, channel] + v * painted[c, n, channel])
-                         + s * ((_ONE - v) * painted[d, m, channel] + v * painted[d, n, channel])) * share[count]
-                for k in range(count):
-                    value += share[k] * np.float32(pictures[k, y, x, channel])
-                mixed[y, x, channel] = value * scale
-            seen = _ZERO
+            total[x] = _ONE / max(total[x], _TINY)
+            known[y, x] = seen[x] * total[x]
+        for channel in range(3):
+            _row(painted[channel], y, painted_rows, painted_columns, between, line)
+            for x in range(width):
+                line[x] = line[x] * share[count, x]
             for k in range(count):
-                if shown[k, y, x] != 0:
-                    seen += share[k]
-            known[y, x] = seen * scale
+                for x in range(width):
+                    line[x] += share[k, x] * np.float32(pictures[k, y, x, channel])
+            for x in range(width):
+                mixed[channel, y, x] = line[x] * total[x]
 
 
 @_kernel
 def finish_rows(mixed, extra, out, top, bottom):
     """Fill rows top..bottom - 1 of out (H, W, 3) uint8: mixed with its detail changed, and the residual.
 
-    extra (h', w', 4) float32: the residual, 0..255, and the part of the finest detail that is added.
+    extra (4, h', w') float32: the residual, 0..255, and the part of the finest detail that is added.
     """
-    height, width = mixed.shape[:2]
+    height, width = mixed.shape[1:]
+    detail, residual = np.empty(width, np.float32), np.empty(width, np.float32)
+    around, between = np.empty(width, np.float32), np.empty(extra.shape[2] + 1, np.float32)
+    column = np.empty(width + 2, np.float32)
+    rows, columns = _places(extra.shape[1], height), _places(extra.shape[2], width)
     for y in range(top, bottom):
-        a, b, t = _place(y, extra.shape[0], height)
+        _row(extra[3], y, rows, columns, between, detail)
         above, below = max(y - 1, 0), min(y + 1, height - 1)
-        for x in range(width):
-            i, j, u = _place(x, extra.shape[1], width)
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            detail = ((_ONE - t) * ((_ONE - u) * extra[a, i, 3] + u * extra[a, j, 3])
-                      + t * ((_ONE - u) * extra[b, i, 3] + u * extra[b, j, 3]))
-            for channel in range(3):
-                residual = ((_ONE - t) * ((_ONE - u) * extra[a, i, channel] + u * extra[a, j, channel])
-                            + t * ((_ONE - u) * extra[b, i, channel] + u * extra[b, j, channel]))
-                around = (mixed[above, left, channel] + mixed[above, x, channel] + mixed[above, right, channel]
-                          + mixed[y, left, channel] + mixed[y, x, channel] + mixed[y, right, channel]
-                          + mixed[below, left, channel] + mixed[below, x, channel] + mixed[below, right, channel])
-                value = mixed[y, x, channel]
-                value += detail * (value - around * _NINTH) + residual
-                out[y, x, channel] = np.uint8(min(max(value + _HALF, _ZERO), _WHITE))
+        for channel in range(3):
+            _row(extra[channel], y, rows, columns, between, residual)
+            for x in range(width):
+                column[x + 1] = mixed[channel, above, x] + mixed[channel, y, x] + mixed[channel, below, x]
+            column[0], column[width + 1] = column[1], column[width]
+            for x in range(width):
+                around[x] = column[x] + column[x + 1] + column[x + 2]
+            for x in range(width):
+                value = mixed[channel, y, x]
+                value += detail[x] * (value - around[x] * _NINTH) + residual[x]
+                out[y, x, channel] = np.uint8(np.int32(min(max(value + _HALF, _ZERO), _WHITE)))

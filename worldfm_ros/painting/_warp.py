@@ -33,10 +33,10 @@ _kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 @_kernel
 def warp_rows(pyramid, measured, target, projection, limits, gain, out, top, bottom):
-    """Fill rows top..bottom - 1 of `out` = (rgb, shown, beyond, quality (5, H, W)), which are 0, from one reference.
+    """Fill rows top..bottom - 1 of `out` = (rgb, shown, beyond, quality (5 or 0, H, W)), all 0, from one reference.
 
     pyramid: pixels, levels and scales, and the table of weights; measured (h, w) float32, the reference's depth;
-    target: its depth (H, W) float32, and moves (H, W, 2) float32 or (0, 0, 2); projection: 20 float32, see
+    target: its depth (H, W) float32, and moves (2, H, W) float32 or (2, 0, 0); projection: 20 float32, see
     `Projection`; limits: NEAR, tolerance and scale of depth; gain: 3 float32, over 2 ** WEIGHT_BITS.
     """
     rgb, shown, beyond, quality = out
@@ -45,9 +45,11 @@ def warp_rows(pyramid, measured, target, projection, limits, gain, out, top, bot
     rows, columns = np.empty(surface.shape[1], np.float32), np.arange(surface.shape[1]).astype(np.float32)
     totals = np.zeros(surface.shape[1], np.int64)
     for row in range(top, bottom):
-        if len(moves):
+        if moves.shape[1]:
             for m in range(len(rows)):
-                columns[m], rows[m] = np.float32(m) + moves[row, m, 0], np.float32(row) + moves[row, m, 1]
+                columns[m] = np.float32(m) + moves[0, row, m]
+            for m in range(len(rows)):
+                rows[m] = np.float32(row) + moves[1, row, m]
         else:
             rows[:] = np.float32(row)
         _place(line, surface[row], np.float32(row), (rows, columns), projection, limits[0])
@@ -132,6 +134,8 @@ def _look(line, where, measured, limits, shown, beyond, quality):
         shown[m] = (where[m] >= 0) & (line[_FARTHER, m] > -tolerance)
     for m in range(len(shown)):
         beyond[m] = shown[m] & (line[_FARTHER, m] > tolerance)
+    if not len(quality):
+        return
     for m in range(len(shown)):
         quality[0, m] = _byte(_WHITE * line[_CHORD, m]) if shown[m] else 0
     for m in range(len(shown)):

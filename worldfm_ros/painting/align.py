@@ -10,6 +10,7 @@ more alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -28,20 +29,31 @@ TRUST = 3.0  # a difference that shrinks by a third of itself, or more, tells th
 SMALLEST = 1e-6
 
 
-def find_moves(references: Sequence[Keyframe], target: Target) -> np.ndarray | None:
-    """Moves (K, H, W, 2) float32 for `warp_references`, pixels; None where fewer than two references are given.
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """flow (h, w, 2) float32, of the first two references, in units of the picture's width and height; each reference
+    goes so many times as far (`places`)."""
 
-    Told from the first two; others follow by their place on the way from the first to the second.
-    """
+    flow: np.ndarray
+    places: tuple[float, ...]
+
+    def at(self, height: int, width: int) -> np.ndarray:
+        """(K, 2, H, W) float32 pixels for `warp_references`, to the right and down."""
+        if not self.places:
+            return np.zeros((0, 2, height, width), np.float32)
+        scales = zip(cv2.split(self.flow), (width, height), strict=True)
+        whole = np.stack([cv2.resize(part * np.float32(scale), (width, height)) for part, scale in scales])
+        return np.stack([np.float32(place) * whole for place in self.places])
+
+
+def find_moves(references: Sequence[Keyframe], target: Target) -> Moves:
+    """Told from the first two references; others follow by their place on the way from the first to the second."""
     if len(references) < 2:
-        return None
+        return Moves(np.zeros((1, 1, 2), np.float32), (0.0,) * len(references))
     small = target.reduced(PIXELS)
     places = places_of(references, small)
-    flow = trusted_flow(references[:2], small, places[0])
-    height, width = target.depth.shape
-    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    whole = cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.stack([np.float32(place) * whole for place in places])
+    height, width = small.depth.shape
+    return Moves(trusted_flow(references[:2], small, places[0]) / np.array([width, height], np.float32), tuple(places))
 
 
 def places_of(references: Sequence[Keyframe], target: Target) -> list[float]:

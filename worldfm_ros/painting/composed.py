@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 
 import cv2
 import numpy as np
@@ -19,14 +20,25 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import _compose
 from worldfm_ros.painting.align import find_moves
 from worldfm_ros.painting.blend import DRAWING, balanced_levels, blend, fill, looked_through, weights_by_angle
-from worldfm_ros.painting.guide import find_surface
+from worldfm_ros.painting.guide import Surface, find_surface
 from worldfm_ros.painting.painted import Painted
-from worldfm_ros.painting.warp import ANGLE, RIM, Target, WarpedReferences, warp_references
+from worldfm_ros.painting.warp import (
+    ANGLE,
+    OCTAVE,
+    RESOLUTION,
+    RIM,
+    Target,
+    WarpedReferences,
+    balance,
+    warp_balanced,
+    warp_references,
+)
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
 BAND = 32  # rows that a thread takes at a time
+EDGE, HALF = np.float32(1e-3), np.float32(0.5)
 CERTAIN, DOUBTFUL = 0.02, 0.3  # expected absolute errors, of 1, that confidence falls between
 
 
@@ -47,23 +59,86 @@ class Memory:
 def remember(drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
              intrinsics: Intrinsics) -> Memory:
     """The references, best first, and the drawing. Without any anchor there is no depth, and no reference shows."""
-    size = (intrinsics.height, intrinsics.width)
     if not drawing.coverage.any():
-        warped = warp_references(references, Target(drawing.depth, T_world_camera, intrinsics))
-        return Memory(np.concatenate([drawing.rgb[None], warped.rgb]), np.zeros((*size, 2), np.uint8),
-                      facts(warped, warped.shown, np.zeros(size, bool)))
+        return nothing_drawn(len(references), *drawing.coverage.shape)
     surface = find_surface(drawing)
     target = Target(surface.depth, T_world_camera, intrinsics)
-    warped = warp_references(references, target, find_moves(references, target))
-    blended, known = blend(drawing.rgb, surface.drawn, warped)
-    levels = balanced_levels(drawing.rgb, surface.drawn, warped)
-    drawn_rgb = np.where(surface.drawn[..., None], cv2.LUT(drawing.rgb, levels.T[None]), fill(blended, ~known))
-    nearness = np.divide(1, surface.depth, out=np.zeros_like(surface.depth), where=surface.depth > 0)
+    moves = find_moves(references, target).at(*drawing.coverage.shape)
+    return described(drawing.rgb, surface.drawn, target, references, moves)
+
+
+def nothing_drawn(count: int, height: int, width: int) -> Memory:
+    return Memory(np.zeros((1 + count, height, width, 3), np.uint8), np.zeros((height, width, 2), np.uint8),
+                  np.zeros((count, height, width, 7), np.uint8))
+
+
+def described(drawn_rgb: np.ndarray, drawn: np.ndarray, target: Target, references: Sequence[Keyframe],
+              moves: np.ndarray) -> Memory:
+    """The memory of a target whose drawing (H, W, 3) uint8 shows its surface where it is `drawn` (H, W) bool."""
+    warped = warp_references(references, target, moves)
+    blended, known = blend(drawn_rgb, drawn, warped)
+    levels = balanced_levels(drawn_rgb, drawn, warped)
+    drawn_rgb = np.where(drawn[..., None], cv2.LUT(drawn_rgb, levels.T[None]), fill(blended, ~known))
+    nearness = np.divide(1, target.depth, out=np.zeros_like(target.depth), where=target.depth > 0)
     scaled = np.minimum(64 * nearness / max(float(nearness.mean()), 1e-9), 255)
-    described = np.stack([255 * surface.drawn.astype(np.uint8), scaled.astype(np.uint8)], axis=-1)
-    shown = warped.shown & ~looked_through(surface.drawn, warped)
+    surface = np.stack([255 * drawn.astype(np.uint8), scaled.astype(np.uint8)], axis=-1)
+    shown = warped.shown & ~looked_through(drawn, warped)
     pictures = np.concatenate([drawn_rgb[None], warped.rgb * shown[..., None]])
-    return Memory(pictures, described, facts(warped, shown, surface.drawn))
+    return Memory(pictures, surface, facts(warped, shown, drawn))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a composer decides on, and what its decision is applied to.
+
+    memory: at the composer's own size. pictures (1 + K, H, W, 3), shown (1 + K, H, W) uint8: drawing and references at
+    the camera's size, and where they show it; the drawing's holes are filled.
+    """
+
+    memory: Memory
+    pictures: np.ndarray
+    shown: np.ndarray
+
+    @classmethod
+    def of(cls, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+           intrinsics: Intrinsics) -> View:
+        """The references are sorted, the best first."""
+        size = drawing.coverage.shape
+        small = composer_size(*size)
+        if small == size or not drawing.coverage.any():
+            memory = remember(drawing, references, T_world_camera, intrinsics)
+            return cls(memory if small == size else nothing_drawn(len(references), *small), memory.pictures,
+                       np.concatenate([memory.surface[None, ..., 0], memory.facts[..., 0]]))
+        surface = find_surface(drawing)
+        target = Target(surface.depth, T_world_camera, intrinsics)
+        moves = find_moves(references, target)
+        memory = small_memory(drawing.rgb, surface, target, references, moves.at(*small))
+        warped = warp_balanced(references, target, balance(references, target), moves.at(*size), described=False)
+        shown = warped.shown & ~looked_through(surface.drawn, warped)
+        levels = balanced_levels(drawing.rgb, surface.drawn, warped)
+        drawn_rgb = cv2.LUT(drawing.rgb, levels.T[None])
+        if not surface.drawn.all():
+            filled = cv2.resize(memory.pictures[0], size[::-1], interpolation=cv2.INTER_LINEAR)
+            drawn_rgb = cv2.copyTo(filled, (~surface.drawn).view(np.uint8), drawn_rgb)
+        return cls(memory, np.concatenate([drawn_rgb[None], warped.rgb]),
+                   np.concatenate([surface.drawn[None], shown]).view(np.uint8))
+
+
+def small_memory(drawn_rgb: np.ndarray, surface: Surface, target: Target, references: Sequence[Keyframe],
+                 moves: np.ndarray) -> Memory:
+    """The memory at the composer's size. The drawing's colours are means of what is drawn in each pixel's area."""
+    height, width = moves.shape[2:] if len(moves) else composer_size(*surface.drawn.shape)
+    share = cv2.resize(surface.drawn.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    masked = drawn_rgb * surface.drawn[..., None]
+    sums = cv2.resize(masked, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    rgb = np.clip(sums / np.maximum(share, EDGE)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    depth = cv2.resize(target.depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    small = Target(depth, target.T_world_camera, target.intrinsics.resized(width, height))
+    memory = described(rgb, share > HALF, small, references, moves)
+    coarser = round(OCTAVE * math.log2(surface.drawn.shape[1] / width))
+    resolution = memory.facts[..., 2 + RESOLUTION]  # of the camera's pixels, not of these
+    resolution[resolution > 0] = np.maximum(resolution[resolution > 0].astype(int) - coarser, 1)
+    return memory
 
 
 def facts(warped: WarpedReferences, shown: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -81,45 +156,30 @@ def blend_shares(warped: WarpedReferences, shown: np.ndarray, drawn: np.ndarray)
     return weight / np.maximum(weight.sum(0) + np.float32(DRAWING) * drawn, np.float32(1))
 
 
-def reduced(memory: Memory) -> Candidates:
-    """The memory as the composer looks at it, a batch of one at the composer's own size."""
-    height, width = memory.surface.shape[:2]
-    small_height, small_width = composer_size(height, width)
-    if (small_height, small_width) == (height, width):
-        return Candidates.of(*(_batch(x) for x in (memory.pictures, memory.surface, memory.facts)))
-
-    def small(image: np.ndarray) -> np.ndarray:  # (H, W, C <= 4) -> (h, w, C), means of areas
-        return cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
-
-    pictures = np.stack([small(picture) for picture in memory.pictures]).astype(np.float32)
-    facts = np.stack([np.dstack([small(fact[..., :4]), small(fact[..., 4:])]) for fact in memory.facts]) \
-        if len(memory.facts) else np.zeros((0, small_height, small_width, 7), np.uint8)
-    seen = facts[..., :1].astype(np.float32) / 255
-    pictures[1:] = np.divide(pictures[1:], seen, out=np.zeros_like(pictures[1:]), where=seen > 0).clip(max=255)
-    return Candidates.of(_batch(pictures), _batch(small(memory.surface)), _batch(facts))
+def candidates_of(memory: Memory) -> Candidates:
+    """A batch of one."""
+    return Candidates.of(*(_batch(x) for x in (memory.pictures, memory.surface, memory.facts)))
 
 
 def _batch(image: np.ndarray) -> Tensor:  # (..., H, W, C) -> (1, ..., C, H, W)
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, -3)))[None]
 
 
-def applied(decision: Decision, memory: Memory, threads: int = THREADS) -> Painted:
-    """A decision, a batch of one, applied to the pictures that it is about."""
-    height, width = memory.surface.shape[:2]
+def applied(decision: Decision, pictures: np.ndarray, shown: np.ndarray, threads: int = THREADS) -> Painted:
+    """A decision, a batch of one, applied to the pictures that it is about; see `View`."""
+    height, width = shown.shape[1:]
 
-    def array(x: Tensor, scale: float, shift: float = 0.0) -> np.ndarray:  # (1, C, h, w) -> (h, w, C)
-        return np.ascontiguousarray((x[0].float() * scale + shift).permute(1, 2, 0).numpy(), np.float32)
+    def array(x: Tensor, scale: float, shift: float = 0.0) -> np.ndarray:  # (1, C, h, w) -> (C, h, w)
+        return np.ascontiguousarray((x[0].float() * scale + shift).numpy(), np.float32)
 
     weights, painted = array(decision.logits.float().softmax(1), 1.0), array(decision.painted, 127.5, 127.5)
-    extra = np.concatenate([array(decision.residual, 127.5), array(decision.detail, 1.0)], axis=-1)
-    shown = np.concatenate([memory.surface[None, ..., 0], memory.facts[..., 0]])
-    mixed, known = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
+    extra = np.concatenate([array(decision.residual, 127.5), array(decision.detail, 1.0)])
+    mixed, known = np.empty((3, height, width), np.float32), np.empty((height, width), np.float32)
     rgb = np.empty((height, width, 3), np.uint8)
     bands = [(top, min(top + BAND, height)) for top in range(0, height, BAND)]
-    work_off(lambda band: _compose.mix_rows(memory.pictures, shown, weights, painted, mixed, known, *band), bands,
-             threads)
+    work_off(lambda band: _compose.mix_rows(pictures, shown, weights, painted, mixed, known, *band), bands, threads)
     work_off(lambda band: _compose.finish_rows(mixed, extra, rgb, *band), bands, threads)
-    return Painted(rgb, confidence_of(known, array(decision.doubt, 1.0)[..., 0]))
+    return Painted(rgb, confidence_of(known, array(decision.doubt, 1.0)[0]))
 
 
 def confidence_of(known: np.ndarray, doubt: np.ndarray) -> np.ndarray:

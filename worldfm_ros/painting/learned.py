@@ -22,7 +22,7 @@ from worldfm_ros.frame_model.patterns import Conditions, ConditionTokens, Modula
 from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_preset, load_model, runner
 from worldfm_ros.frame_model.sampling import sample
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.painting.composed import applied, reduced, remember
+from worldfm_ros.painting.composed import View, applied, candidates_of
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.painting.painted import Painted
 from worldfm_ros.share import find_model
@@ -125,13 +125,13 @@ class LearnedPainter:
     def _composed(self, latent: Tensor, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
                   intrinsics: Intrinsics) -> Painted:
         composer, device = self.model.composer, self.model.device
-        memory = remember(drawing, references[:composer.config.references], T_world_camera, intrinsics)
+        view = View.of(drawing, references[:composer.config.references], T_world_camera, intrinsics)
         self.on_stage("guide")
-        decision = self.run(composer, reduced(memory).map(lambda x: x.to(device)), latent)
+        decision = self.run(composer, candidates_of(view.memory).map(lambda x: x.to(device)), latent)
         if not torch.isfinite(decision.residual).all():
             raise PaintError(f"the picture holds numbers that are not finite: {self._overflow()}")
         self.on_stage("compose")
-        painted = applied(decision.map(Tensor.cpu), memory)
+        painted = applied(decision.map(Tensor.cpu), view.pictures, view.shown)
         self.on_stage("apply")
         return painted
 

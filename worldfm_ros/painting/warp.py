@@ -66,10 +66,11 @@ class WarpedReferences:
     gains: np.ndarray
 
     @classmethod
-    def empty(cls, count: int, height: int, width: int, gains: np.ndarray) -> WarpedReferences:
+    def empty(cls, count: int, height: int, width: int, gains: np.ndarray, described: bool = True) -> WarpedReferences:
         size = count, height, width
+        quality = np.zeros((count, QUALITIES if described else 0, height, width), np.uint8)
         return cls(np.zeros((*size, 3), np.uint8), np.zeros(size, bool), np.zeros(size, bool),
-                   np.moveaxis(np.zeros((count, QUALITIES, height, width), np.uint8), 1, -1), gains)
+                   np.moveaxis(quality, 1, -1), gains)
 
 
 _PYRAMIDS = Pyramids()
@@ -103,7 +104,7 @@ def warp_references(references: Sequence[Keyframe], target: Target, moves: np.nd
                     threads: int = THREADS) -> WarpedReferences:
     """The references as the target sees them: nothing where its depth is not known.
 
-    References may differ in size and camera; none is K = 0. moves (K, H, W, 2) float32: what is shown at a pixel is
+    References may differ in size and camera; none is K = 0. moves (K, 2, H, W) float32: what is shown at a pixel is
     what the reference shows of the place so many pixels to the right and below (align.py). Releases the GIL; the bytes
     do not depend on the number of threads.
     """
@@ -147,14 +148,14 @@ def gain_between(rgb: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def warp_balanced(references: Sequence[Keyframe], target: Target, gains: np.ndarray, moves: np.ndarray | None = None,
-                  threads: int = THREADS) -> WarpedReferences:
-    """The references with colours times `gains` (K, 3) float32, without rims."""
+                  threads: int = THREADS, described: bool = True) -> WarpedReferences:
+    """The references with colours times `gains` (K, 3) float32, without rims; not `described`: without qualities."""
     count, (height, width) = len(references), target.depth.shape
     depth = np.ascontiguousarray(target.depth)
-    warped = WarpedReferences.empty(count, height, width, gains)
+    warped = WarpedReferences.empty(count, height, width, gains, described)
     if not count:
         return warped
-    moves = np.zeros((count, 0, 0, 2), np.float32) if moves is None else moves
+    moves = np.zeros((count, 2, 0, 0), np.float32) if moves is None else moves
     sources = [_Source.of(reference, target.T_world_camera, target.intrinsics) for reference in references]
     bands = np.linspace(0, height, 1 + min(BANDS if threads > 1 else 1, height)).astype(int).tolist()
     planes = np.moveaxis(warped.quality, -1, 1)  # as they lie in memory
@@ -235,7 +236,7 @@ def _warp_in_numpy(reference: Keyframe, target: Target, move: np.ndarray, warped
     depth, intrinsics, camera = target.depth, target.intrinsics, reference.intrinsics
     to_reference = Projection.between(reference, target.T_world_camera, intrinsics)
     row, column = np.ogrid[:np.float32(intrinsics.height), :np.float32(intrinsics.width)]
-    moved_row, moved_column = row + move[..., 1], column + move[..., 0]
+    moved_row, moved_column = row + move[1], column + move[0]
     uz, vz, z = (depth * (a * moved_column + (b * moved_row + c)) + o
                  for (a, b, c), o in zip(to_reference.direction, to_reference.origin, strict=True))
     front = (depth > 0) & (z > NEAR)
