@@ -167,7 +167,7 @@ def wall_with_a_step(camera):
 def test_the_blend_of_what_is_remembered_is_the_blend_of_what_was_moved(monkeypatch):
     """A wall with a step, seen by two keyframes from beside the target; anchors of one of them."""
     nowhere = Moves(np.zeros((1, 1, 2), np.float32), (0.0, 0.0))
-    monkeypatch.setattr(composed, "find_moves", lambda references, target: nowhere)
+    monkeypatch.setattr(composed, "find_moves", lambda references, target, gains: nowhere)
     camera = Intrinsics.from_hfov(64, 48, 1.2)
     target, drawing, references = wall_with_a_step(camera)
     wanted = Blend().paint(drawing, references, target, camera).astype(float)

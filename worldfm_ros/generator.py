@@ -11,6 +11,7 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.painting.painted import Painted
+from worldfm_ros.threads import before_torch
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.reference import ReferenceChooser
 from worldfm_ros.world.renderer import AnchorView, render
@@ -90,8 +91,11 @@ def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
     """
     if name == "anchors" and preset == "exact":
         return Blend()
-    from worldfm_ros.painting.learned import find_preset, load_painter  # torch takes seconds to import
+    threads = before_torch()
+    from worldfm_ros.painting.learned import find_preset, load_painter, set_threads  # torch takes seconds to import
 
+    if threads is not None:
+        set_threads(threads)
     if name == "anchors":
         find_preset(preset)
         return Blend()

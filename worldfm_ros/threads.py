@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 import os
+import sys
 from typing import TypeVar
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+SPIN = "GOMP_SPINCOUNT"  # of a thread that waits for others: then it sleeps
+OTHERS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", SPIN, "KMP_BLOCKTIME")  # by which users decide about this themselves
 THREADS = min(len(os.sched_getaffinity(0)), 4)  # the renderer's have a buffer each, so more of them pay less and less
 
 
@@ -40,3 +43,16 @@ def work_off(function: Callable[[Argument], object], jobs: Sequence[Argument], t
             function(job)
 
     in_parallel(take, range(max(1, min(threads, len(jobs)))))
+
+
+def before_torch() -> int | None:
+    """Call it before torch is imported for the first time: how many threads it should then be given; None = as it is.
+
+    A camera never has the machine to itself. OpenMP's threads wait for each other in busy loops, so that one busy
+    process beside two of them makes a network ten times slower: half of the processors are theirs, and they soon sleep.
+    The number depends on the machine alone, as pictures' bytes may depend on it. Users' own settings stay.
+    """
+    if "torch" in sys.modules or any(name in os.environ for name in OTHERS):
+        return None
+    os.environ[SPIN] = "1000"
+    return max(1, min(THREADS, len(os.sched_getaffinity(0)) // 2))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from worldfm_ros.painting.warp import Target, balance, warp_balanced
+from worldfm_ros.painting.warp import Target, warp_balanced
 from worldfm_ros.world.keyframes import Keyframe
 
 PIXELS = 64 * 48  # of the small pictures, at least: up to four times as many. Larger ones tell nothing more
@@ -46,14 +46,17 @@ class Moves:
         return np.stack([np.float32(place) * whole for place in self.places])
 
 
-def find_moves(references: Sequence[Keyframe], target: Target) -> Moves:
-    """Told from the first two references; others follow by their place on the way from the first to the second."""
+def find_moves(references: Sequence[Keyframe], target: Target, gains: np.ndarray) -> Moves:
+    """Told from the first two references; others follow by their place on the way from the first to the second.
+
+    gains (K, 3) float32: painting.warp.balance's."""
     if len(references) < 2:
         return Moves(np.zeros((1, 1, 2), np.float32), (0.0,) * len(references))
     small = target.reduced(PIXELS)
     places = places_of(references, small)
     height, width = small.depth.shape
-    return Moves(trusted_flow(references[:2], small, places[0]) / np.array([width, height], np.float32), tuple(places))
+    flow = trusted_flow(references[:2], small, gains[:2], places[0])
+    return Moves(flow / np.array([width, height], np.float32), tuple(places))
 
 
 def places_of(references: Sequence[Keyframe], target: Target) -> list[float]:
@@ -82,13 +85,13 @@ def motion(reference: Keyframe, target: Target) -> np.ndarray:
     return np.where(seen[..., None], there[..., :2] / np.where(seen, there[..., 2], 1)[..., None] - rays[..., :2], 0)
 
 
-def trusted_flow(references: Sequence[Keyframe], target: Target, here: float) -> np.ndarray:
+def trusted_flow(references: Sequence[Keyframe], target: Target, gains: np.ndarray, here: float) -> np.ndarray:
     """(h, w, 2) float32, pixels of the target: what the first shows at x, the second shows at x + flow; 0 where they do
     not become more alike when both go to where the camera is between them, or where one of them shows nothing.
 
     here: minus the camera's place, see `places_of`.
     """
-    warped = warp_balanced(references, target, balance(references, target))
+    warped = warp_balanced(references, target, gains, described=False)
     first, second = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in warped.rgb)
     first, second = np.where(warped.shown[0], first, second), np.where(warped.shown[1], second, first)
     flow = _flow(first, second)

@@ -31,7 +31,7 @@ from worldfm_ros.painting.warp import (
     WarpedReferences,
     balance,
     warp_balanced,
-    warp_references,
+    with_rims,
 )
 from worldfm_ros.threads import THREADS, work_off
 from worldfm_ros.world.keyframes import Keyframe
@@ -63,8 +63,9 @@ def remember(drawing: AnchorView, references: Sequence[Keyframe], T_world_camera
         return nothing_drawn(len(references), *drawing.coverage.shape)
     surface = find_surface(drawing)
     target = Target(surface.depth, T_world_camera, intrinsics)
-    moves = find_moves(references, target).at(*drawing.coverage.shape)
-    return described(drawing.rgb, surface.drawn, target, references, moves)
+    gains = balance(references, target)
+    moves = find_moves(references, target, gains).at(*drawing.coverage.shape)
+    return described(drawing.rgb, surface.drawn, warp_balanced(references, target, gains, moves), target.depth)
 
 
 def nothing_drawn(count: int, height: int, width: int) -> Memory:
@@ -72,14 +73,14 @@ def nothing_drawn(count: int, height: int, width: int) -> Memory:
                   np.zeros((count, height, width, 7), np.uint8))
 
 
-def described(drawn_rgb: np.ndarray, drawn: np.ndarray, target: Target, references: Sequence[Keyframe],
-              moves: np.ndarray) -> Memory:
-    """The memory of a target whose drawing (H, W, 3) uint8 shows its surface where it is `drawn` (H, W) bool."""
-    warped = warp_references(references, target, moves)
+def described(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences, depth: np.ndarray) -> Memory:
+    """The memory of a target whose drawing (H, W, 3) uint8 shows its surface where it is `drawn` (H, W) bool; depth
+    (H, W) float32, metres, 0 = not known."""
+    warped = with_rims(warped)
     blended, known = blend(drawn_rgb, drawn, warped)
     levels = balanced_levels(drawn_rgb, drawn, warped)
     drawn_rgb = np.where(drawn[..., None], cv2.LUT(drawn_rgb, levels.T[None]), fill(blended, ~known))
-    nearness = np.divide(1, target.depth, out=np.zeros_like(target.depth), where=target.depth > 0)
+    nearness = np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0)
     scaled = np.minimum(64 * nearness / max(float(nearness.mean()), 1e-9), 255)
     surface = np.stack([255 * drawn.astype(np.uint8), scaled.astype(np.uint8)], axis=-1)
     shown = warped.shown & ~looked_through(drawn, warped)
@@ -111,9 +112,11 @@ class View:
                        np.concatenate([memory.surface[None, ..., 0], memory.facts[..., 0]]))
         surface = find_surface(drawing)
         target = Target(surface.depth, T_world_camera, intrinsics)
-        moves = find_moves(references, target)
-        memory = small_memory(drawing.rgb, surface, target, references, moves.at(*small))
-        warped = warp_balanced(references, target, balance(references, target), moves.at(*size), described=False)
+        gains = balance(references, target)
+        moves = find_moves(references, target, gains)
+        few = warp_balanced(references, resized(target, *small), gains, moves.at(*small))
+        memory = small_memory(drawing.rgb, surface, few)
+        warped = warp_balanced(references, target, gains, moves.at(*size), described=False)
         shown = warped.shown & ~looked_through(surface.drawn, warped)
         levels = balanced_levels(drawing.rgb, surface.drawn, warped)
         drawn_rgb = cv2.LUT(drawing.rgb, levels.T[None])
@@ -124,17 +127,24 @@ class View:
                    np.concatenate([surface.drawn[None], shown]).view(np.uint8))
 
 
-def small_memory(drawn_rgb: np.ndarray, surface: Surface, target: Target, references: Sequence[Keyframe],
-                 moves: np.ndarray) -> Memory:
-    """The memory at the composer's size. The drawing's colours are means of what is drawn in each pixel's area."""
-    height, width = moves.shape[2:] if len(moves) else composer_size(*surface.drawn.shape)
-    share = cv2.resize(surface.drawn.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    masked = drawn_rgb * surface.drawn[..., None]
-    sums = cv2.resize(masked, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    rgb = np.clip(sums / np.maximum(share, EDGE)[..., None] + 0.5, 0, 255).astype(np.uint8)
+def resized(target: Target, height: int, width: int) -> Target:
+    """The same view in fewer pixels."""
     depth = cv2.resize(target.depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    small = Target(depth, target.T_world_camera, target.intrinsics.resized(width, height))
-    memory = described(rgb, share > HALF, small, references, moves)
+    return Target(depth, target.T_world_camera, target.intrinsics.resized(width, height))
+
+
+def small_memory(drawn_rgb: np.ndarray, surface: Surface, warped: WarpedReferences) -> Memory:
+    """The memory at the size of the warped references. The drawing's colours are means over each pixel's area."""
+    height, width = warped.shown.shape[1:]
+
+    def small(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+    share = small(surface.drawn.astype(np.float32))
+    sums = small(drawn_rgb * surface.drawn[..., None]).astype(np.float32)
+    rgb = np.clip(sums / np.maximum(share, EDGE)[..., None] + HALF, 0, 255).astype(np.uint8)
+    depth = cv2.resize(surface.depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    memory = described(rgb, share > HALF, warped, depth)
     coarser = round(OCTAVE * math.log2(surface.drawn.shape[1] / width))
     resolution = memory.facts[..., 2 + RESOLUTION]  # of the camera's pixels, not of these
     resolution[resolution > 0] = np.maximum(resolution[resolution > 0].astype(int) - coarser, 1)

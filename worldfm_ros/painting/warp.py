@@ -108,12 +108,15 @@ def warp_references(references: Sequence[Keyframe], target: Target, moves: np.nd
     what the reference shows of the place so many pixels to the right and below (align.py). Releases the GIL; the bytes
     do not depend on the number of threads.
     """
-    warped = warp_balanced(references, target, balance(references, target), moves, threads)
+    return with_rims(warp_balanced(references, target, balance(references, target), moves, threads), threads)
 
+
+def with_rims(warped: WarpedReferences, threads: int = THREADS) -> WarpedReferences:
+    """The same, its column RIM filled."""
     def find_rim(k: int) -> None:
         warped.quality[k, ..., RIM] = rim(warped.shown[k])
 
-    work_off(find_rim, range(len(references)), threads)
+    work_off(find_rim, range(len(warped.shown)), threads)
     return warped
 
 
