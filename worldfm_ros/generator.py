@@ -92,10 +92,12 @@ def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
     if name == "anchors" and preset == "exact":
         return Blend()
     threads = before_torch()
-    from worldfm_ros.painting.learned import find_preset, load_painter, set_threads  # torch takes seconds to import
+    import torch  # which takes seconds
+
+    from worldfm_ros.painting.learned import find_preset, load_painter
 
     if threads is not None:
-        set_threads(threads)
+        torch.set_num_threads(threads)
     if name == "anchors":
         find_preset(preset)
         return Blend()

@@ -252,8 +252,3 @@ def load_painter(name: str | Path, seed: int = 0, device: str | None = None, dty
     """A painter over an installed model or a model folder, on the GPU if there is one. Raises ValueError."""
     preset, place = find_preset(preset), find_device(device)
     return LearnedPainter(load_model(find_model(name), preset, place, dtype), seed, runner(preset, place))
-
-
-def set_threads(count: int) -> None:
-    """That torch shares a layer among, in this process."""
-    torch.set_num_threads(count)
