@@ -115,7 +115,7 @@ def test_a_bag_is_never_overwritten(tmp_path):
 
 def test_a_bad_trajectory_is_refused_before_anything_starts(tmp_path):
     (tmp_path / "poses.txt").write_text("0 0 0 nan 0 0 0 1")
-    with pytest.raises(ValueError, match="poses.txt:1"):
+    with pytest.raises(ValueError, match="poses.txt.*(:1|no poses)"):
         parse_arguments([f"trajectory:={tmp_path}/poses.txt"])
 
 
@@ -269,18 +269,25 @@ def sim_launch(monkeypatch):
     for name, members in {
         "launch": ["LaunchContext", "LaunchDescription"],
         "launch_ros": [],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "RegisterEventHandler", "SetEnvironmentVariable",
-                           "Shutdown"],
+        "launch.actions": ["DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "RegisterEventHandler",
+                           "SetEnvironmentVariable", "Shutdown"],
         "launch.event_handlers": ["OnProcessExit"],
         "launch_ros.actions": ["Node"],
     }.items():
         module = types.ModuleType(name)
         vars(module).update({member: recorder(member) for member in members})
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "worldfm_ros.nodes.launching", raising=False)
     spec = importlib.util.spec_from_file_location("sim_launch", ROOT / "launch" / "sim.launch.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def start(launch_file, context):
+    """What the launch file's function makes of the arguments' values: the handler of ends, and the nodes."""
+    (function,) = (a for a in launch_file.generate_launch_description().args[0] if type(a).__name__ == "OpaqueFunction")
+    return function.function(context)
 
 
 def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
@@ -291,9 +298,10 @@ def test_the_launch_file_runs_the_same_graph(sim_launch, world, tmp_path):
     (tmp_path / "user.yaml").write_text(PARAMETERS)
     chosen = {"world": str(world), "rate": "5.0", "record": "true", "bag": "b", "params_file": f"{tmp_path}/user.yaml"}
     context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=["width:=320"])
-    handler, *nodes = sim_launch.start(context)
+    handler, *nodes = start(sim_launch, context)
     assert [node.executable for node in nodes] == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
-    assert nodes[0].namespace == "camera" and nodes[2].on_exit is None and nodes[3].on_exit is not None
+    assert nodes[0].namespace == "camera" and nodes[0].respawn
+    assert not hasattr(nodes[1], "respawn") and not hasattr(nodes[3], "respawn"), "a bag, and time, begin once"
     camera = nodes[0].parameters[0]
     assert camera["width"] == 320, "typed on the command line, although it is the default"
     assert (camera["rate"], camera["height"], camera["world"]) == (5.0, 50, str(world))
@@ -305,29 +313,74 @@ def launched(sim_launch, world):
     declared = {f.name: as_text(f.default) for f in fields(SimulationArguments)}
     chosen = {"world": str(world), "record": "true", "bag": "b", "model": "anchors"}
     context = types.SimpleNamespace(launch_configurations=declared | chosen, argv=[])
-    handler, *nodes = sim_launch.start(context)
+    handler, *nodes = start(sim_launch, context)
     (on_process_exit,) = handler.args
     return on_process_exit.on_exit, {node.executable: node for node in nodes}
 
 
-@pytest.mark.parametrize("node, code, shutting_down, fails", [
-    ("demo_robot", 2, False, True),
-    ("bag_recorder", 3, True, True),
-    ("bag_recorder", -signal.SIGKILL, False, True),
-    ("frame_camera", -signal.SIGTERM, False, True),
-    ("frame_camera", -signal.SIGINT, True, False),
-    ("demo_robot", 0, False, False),
-    ("viewer", 2, False, False),
+@pytest.mark.parametrize("node, code, shutting_down, outcome", [
+    ("demo_robot", 2, False, "demo_robot-1 ended with exit code 2"),
+    ("bag_recorder", 3, True, "bag_recorder-1 ended with exit code 3"),
+    ("bag_recorder", -signal.SIGKILL, False, "bag_recorder-1 was killed by signal 9"),
+    ("frame_camera", -signal.SIGTERM, False, "frame_camera-1 was killed by signal 15"),
+    ("frame_camera", -signal.SIGKILL, True, "frame_camera-1 was killed by signal 9"),
+    ("frame_camera", -signal.SIGKILL, False, "LogInfo"),
+    ("frame_camera", 2, False, "frame_camera-1 ended with exit code 2"),
+    ("frame_camera", -signal.SIGINT, True, None),
+    ("demo_robot", 0, False, "Shutdown"),
+    ("demo_robot", 0, True, None),
+    ("viewer", 2, False, None),
 ])
-def test_a_launch_fails_when_a_node_does(launched, node, code, shutting_down, fails):
+def test_a_launch_fails_when_a_node_does(launched, node, code, shutting_down, outcome):
     on_exit, nodes = launched
     event = types.SimpleNamespace(action=nodes[node], returncode=code, process_name=f"{node}-1")
     context = types.SimpleNamespace(is_shutdown=shutting_down)
-    if fails:
-        with pytest.raises(RuntimeError, match=f"{node}-1 ended with exit code {code}"):
+    if outcome and "-1 " in outcome:
+        with pytest.raises(RuntimeError, match=outcome):
             on_exit(event, context)
     else:
-        assert on_exit(event, context) is None
+        actions = on_exit(event, context)
+        assert (actions and type(actions[0]).__name__) == outcome
+
+
+def test_a_camera_that_is_killed_again_and_again_ends_the_launch(launched):
+    on_exit, nodes = launched
+    event = types.SimpleNamespace(action=nodes["frame_camera"], returncode=-signal.SIGSEGV, process_name="c-1")
+    context = types.SimpleNamespace(is_shutdown=False)
+    for _ in range(graph.RESTARTS):
+        assert on_exit(event, context)
+    with pytest.raises(RuntimeError, match="c-1 was killed by signal 11"):
+        on_exit(event, context)
+
+
+def test_a_simulation_goes_on_with_a_camera_that_was_killed(tmp_path):
+    """`worldfm sim` starts it again; it ends in order the second time, and with that the simulation."""
+    code = f"""
+import os, pathlib, signal
+seen = pathlib.Path({str(tmp_path / "seen")!r})
+if seen.exists():
+    os._exit(0)
+seen.touch()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    script = RUN.replace("NodeSpec(name)", 'NodeSpec(name, respawns=name == "a")')
+    command = [sys.executable, "-c", script, code, STOPPABLE]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "warning: a was killed by signal 9; it is started again, 1 of 3 times\n"
+
+
+def test_robots_that_share_a_domain_share_no_names(world):
+    words = [f"world:={world}", "record:=true", "bag:=b", "robot:=r2", "tf_prefix:=r2/"]
+    nodes = {n.executable: n for n in simulation_graph(*parse_arguments(words))}
+    assert [n.namespace for n in nodes.values()] == ["r2/camera", "r2", "r2", "r2"]
+    words = command(nodes["frame_camera"])
+    for name in ("/tf", "/tf_static", "/clock", "/lockstep/step", "/lockstep/done"):
+        assert f"{name}:=/r2{name}" in words
+    assert nodes["frame_camera"].parameters["camera_frame"] == "r2/camera_optical_frame"
+    robot = nodes["demo_robot"].parameters
+    assert (robot["camera_frame"], robot["frame_prefix"]) == ("r2/camera_optical_frame", "r2/")
+    assert robot["wait_for"] == ["camera/frame_camera", "bag_recorder"], "relative: in the robot's namespace"
 
 
 def test_a_launch_leaves_other_peoples_processes_alone(launched):
@@ -335,12 +388,16 @@ def test_a_launch_leaves_other_peoples_processes_alone(launched):
     assert launched[0](event, types.SimpleNamespace(is_shutdown=False)) is None
 
 
-def test_misspelt_launch_arguments_are_refused_and_foreign_ones_named(sim_launch, world, capsys):
+def test_misspelt_launch_arguments_are_refused_and_foreign_ones_named(sim_launch, world, capsys, monkeypatch):
     declared = {f.name: as_text(f.default) for f in fields(SimulationArguments)} | {"world": str(world)}
     with pytest.raises(ValueError, match="no argument 'wdith'; did you mean 'width'"):
-        sim_launch.start(types.SimpleNamespace(launch_configurations=declared, argv=["wdith:=3"]))
-    sim_launch.start(types.SimpleNamespace(launch_configurations=declared, argv=["robot_xacro:=x.urdf"]))
-    assert "sim.launch.py has no argument 'robot_xacro'" in capsys.readouterr().err
+        start(sim_launch, types.SimpleNamespace(launch_configurations=declared, argv=["wdith:=3"]))
+    foreign = types.SimpleNamespace(launch_configurations=declared, argv=["urdf_xacro:=x.urdf"])
+    start(sim_launch, foreign)
+    assert "sim.launch.py has no argument 'urdf_xacro'" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "worldfm_ros", "sim.launch.py", "urdf_xacro:=x.urdf"])
+    with pytest.raises(ValueError, match="no argument 'urdf_xacro'; The arguments: world"):
+        start(sim_launch, foreign)
 
 
 @pytest.mark.parametrize("words, expected", [

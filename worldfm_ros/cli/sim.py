@@ -17,7 +17,7 @@ from typing import Annotated
 import tyro
 
 from worldfm_ros.nodes.arguments import SimulationArguments, as_text, parse_arguments
-from worldfm_ros.nodes.graph import NodeSpec, fast_dds_profiles, simulation_graph
+from worldfm_ros.nodes.graph import RESTARTS, NodeSpec, fast_dds_profiles, simulation_graph
 
 STOP_SECONDS = 10.0  # after this a node that does not stop is killed
 LAST_WORDS_SECONDS = 3.0  # the longest wait for the others to end before the nodes that listen are stopped
@@ -49,7 +49,8 @@ def simulate(arguments: Words = (), /) -> int:
 simulate.__doc__ = f"""Run the simulation: camera, robot, recorder, viewer. Arguments as for the launch file.
 
 It runs until `duration` is over, a node fails, or Ctrl-C; the exit code is 0, or that of the node that failed: 3 when
-a bag was asked for and less than 99 % of the images that were asked for are in it.
+a bag was asked for and less than 99 % of the images that were asked for are in it. A camera or viewer that was killed
+is started again, up to {RESTARTS} times.
 
 {describe_arguments()}
 """
@@ -59,6 +60,7 @@ a bag was asked for and less than 99 % of the images that were asked for are in 
 class RunningNode:
     spec: NodeSpec
     process: subprocess.Popen
+    restarts: int = 0
 
 
 def run(nodes: Sequence[NodeSpec]) -> int:
@@ -72,15 +74,29 @@ def run(nodes: Sequence[NodeSpec]) -> int:
     running = [start(node) for node in nodes]
     failed = []
     try:
-        while not stop_requests and not any(n.spec.essential and n.process.poll() is not None for n in running):
+        while not stop_requests:
+            start_again(running)
+            if any(n.spec.essential and n.process.poll() is not None for n in running):
+                break
             time.sleep(POLL_SECONDS)
         failed = failures(running)
     finally:
         stop(running, stop_requests)
     failed = failed or failures(running)
     for node in failed:
-        print(f"error: {node.spec.executable} ended with exit code {node.process.returncode}", file=sys.stderr)
+        print(f"error: {node.spec.ended(node.process.returncode)}", file=sys.stderr)
     return _exit_code(failed[0].process) if failed else 0
+
+
+def start_again(running: Sequence[RunningNode]) -> None:
+    """Start the nodes again that were killed, where the simulation can go on with that."""
+    for node in running:
+        code = node.process.poll()
+        if code is not None and node.spec.starts_again(code, node.restarts):
+            node.restarts += 1
+            print(f"warning: {node.spec.ended(code)}; it is started again, {node.restarts} of {RESTARTS} times",
+                  file=sys.stderr)
+            node.process = start(node.spec).process
 
 
 def failures(running: Sequence[RunningNode]) -> list[RunningNode]:
@@ -141,6 +157,7 @@ def _interrupt(nodes: Iterable[RunningNode]) -> None:
 def command(node: NodeSpec) -> list[str]:
     """The node's command line."""
     words = [sys.executable, "-m", node.module, "--ros-args", "-r", f"__ns:=/{node.namespace.strip('/')}"]
+    words += [word for pair in node.remaps.items() for word in ("-r", ":=".join(pair))]
     for name, value in node.parameters.items():
         words += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]  # rcl's YAML knows no surrogate escapes
     return words

@@ -48,6 +48,10 @@ class SimulationArguments:
     port: int = _argument(8080, "port of the viewer; 0 takes any free one")
     seed: int = _argument(0, "seed of the robot's tour and of the model's noise")
     namespace: str = _argument("camera", "namespace of the camera's topics")
+    robot: str = _argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
+                               "several simulations share a ROS domain")
+    tf_prefix: str = _argument("", "before the frames odom, base_link, camera_link and camera_frame, such as r1/: for "
+                                   "robots that share one /tf")
     use_sim_time: bool = _argument(False, "follow the /clock that somebody else publishes")
     camera_frame: str = _argument("camera_optical_frame", "TF frame of the camera, optical axes")
     map_frame: str = _argument("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
@@ -59,10 +63,8 @@ class SimulationArguments:
     def __post_init__(self) -> None:
         for name in PATHS:
             object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
-        object.__setattr__(self, "namespace", self.namespace.strip("/"))
-        if self.namespace and not re.fullmatch(f"{ROS_NAME}(/{ROS_NAME})*", self.namespace, re.ASCII):
-            raise ValueError("namespace is one or more names with / between them, each of letters, digits and _ and "
-                             f"not beginning with a digit, such as camera or front/camera; got {self.namespace!r}")
+        for name in ("namespace", "robot"):
+            object.__setattr__(self, name, _namespace(name, getattr(self, name)))
         object.__setattr__(self, "lockstep", _lockstep(self.lockstep))
         if self.use_sim_time and self.lockstep == "true":
             raise ValueError("lockstep:=true makes the time here, use_sim_time:=true follows somebody else's /clock; "
@@ -101,6 +103,15 @@ class SimulationArguments:
         return self.lockstep == "true" or (self.lockstep == "auto" and self.record and not self.use_sim_time)
 
 
+def _namespace(name: str, value: str) -> str:
+    """A namespace without slashes around it. Raises ValueError for what ROS does not allow."""
+    value = value.strip("/")
+    if value and not re.fullmatch(f"{ROS_NAME}(/{ROS_NAME})*", value, re.ASCII):
+        raise ValueError(f"{name} is one or more names with / between them, each of letters, digits and _ and "
+                         f"not beginning with a digit, such as camera or front/camera; got {value!r}")
+    return value
+
+
 def _lockstep(text: str) -> str:
     """true, false or auto. Raises ValueError for another word."""
     words = {"true": "true", "1": "true", "false": "false", "0": "false", "auto": "auto"}
@@ -120,26 +131,26 @@ def parse_arguments(words: Sequence[str]) -> tuple[SimulationArguments, frozense
     return arguments_from_text(values), frozenset(values)
 
 
-def arguments_from_text(values: Mapping[str, str]) -> SimulationArguments:
-    """Arguments from their text. Raises ValueError for an unknown name or a value of the wrong type."""
-    known = {f.name: f for f in fields(SimulationArguments)}
+def arguments_from_text(values: Mapping[str, str], kind: type = SimulationArguments):
+    """Arguments of a kind from text. Raises ValueError for an unknown name or a value of the wrong type."""
+    known = {f.name: f for f in fields(kind)}
     for name in values:
         if name not in known:
-            raise ValueError(unknown_argument(name))
-    return SimulationArguments(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
+            raise ValueError(unknown_argument(name, kind))
+    return kind(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
 
 
-def unknown_argument(name: str) -> str:
+def unknown_argument(name: str, kind: type = SimulationArguments) -> str:
     """Says that there is no such argument, and which one may have been meant."""
-    known = [f.name for f in fields(SimulationArguments)]
-    near = likely_argument(name)
+    known = [f.name for f in fields(kind)]
+    near = likely_argument(name, kind)
     return (f"there is no argument {name!r}" + (f"; did you mean {near!r}?" if near else ";")
             + f" The arguments: {', '.join(known)}")
 
 
-def likely_argument(name: str) -> str:
+def likely_argument(name: str, kind: type = SimulationArguments) -> str:
     """The argument that a misspelt name resembles; empty when it resembles none."""
-    return next(iter(difflib.get_close_matches(name, [f.name for f in fields(SimulationArguments)], n=1)), "")
+    return next(iter(difflib.get_close_matches(name, [f.name for f in fields(kind)], n=1)), "")
 
 
 def as_text(value: object) -> str:

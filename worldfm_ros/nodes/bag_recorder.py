@@ -53,7 +53,7 @@ class RecorderParameters:
 
 
 STATIC = "/tf_static"
-CLOCK = Topic("/clock", "rosgraph_msgs/msg/Clock")
+CLOCK = "rosgraph_msgs/msg/Clock"
 
 
 class BagRecorder(Node):
@@ -66,10 +66,11 @@ class BagRecorder(Node):
         super().__init__("bag_recorder", **node_options)
         self.exit_code: int | None = None
         self._went_back = self._closing = False
+        self._clock = Topic(self.resolve_topic_name("/clock"), CLOCK)
         parameters = declare_parameters(self, RecorderParameters)
         topics = dict.fromkeys(self._parse(text) for text in parameters.topics)
         # TF first: an image whose pose is not in the bag is of no use
-        self._topics = sorted(topics, key=lambda topic: topic.name not in ("/tf", "/tf_static"))
+        self._topics = sorted(topics, key=lambda topic: not topic.name.endswith(("/tf", "/tf_static")))
         classes = [message_class(topic.type) for topic in self._topics]
         self._bag = open_bag(parameters, self._topics)
         self._ledger = Ledger(topic.name for topic in self._topics)
@@ -105,7 +106,7 @@ class BagRecorder(Node):
 
     def _subscribe(self, topic: Topic, cls: type) -> None:
         # no image may be lost; clocks are often best effort and each is outdated by the next
-        reliability = ReliabilityPolicy.BEST_EFFORT if topic.name == CLOCK.name else ReliabilityPolicy.RELIABLE
+        reliability = ReliabilityPolicy.BEST_EFFORT if topic == self._clock else ReliabilityPolicy.RELIABLE
         latched = topic.name.endswith(STATIC)
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
@@ -126,7 +127,8 @@ class BagRecorder(Node):
     def _put(self, topic: str, data: bytes, header_stamp: int) -> None:
         now = self.get_clock().now().nanoseconds
         newest = self._recording.newest
-        if self._steps is not None and now and topic != STATIC and abs(header_stamp - now) < CACHE > newest - now:
+        stepped = self._steps is not None and now and not topic.endswith(STATIC)
+        if stepped and abs(header_stamp - now) < CACHE > newest - now:
             now = max(newest, header_stamp)  # in lockstep it was published then, whatever of /clock has come
         self._held.append((topic, data, header_stamp))
         if not now and not self._closing:  # the simulated time has not begun, and what came is of its begin
@@ -155,11 +157,11 @@ class BagRecorder(Node):
 
     def _record_clock(self) -> None:
         """Record /clock from the moment that somebody publishes it."""
-        if CLOCK in self._topics:
+        if self._clock in self._topics:
             self._clock_search.cancel()
-        elif self.count_publishers(CLOCK.name):
-            self._topics.append(CLOCK)
-            self._subscribe(CLOCK, message_class(CLOCK.type))
+        elif self.count_publishers(self._clock.name):
+            self._topics.append(self._clock)
+            self._subscribe(self._clock, message_class(CLOCK))
 
     def _check_disk(self) -> None:
         if not self._recording.running:

@@ -53,6 +53,7 @@ class RobotParameters:
     duration: float = describe(0.0, "seconds of motion, then the node ends; 0 = until stopped", 0.0)
     seed: int = describe(0, "seed of the tour through the keyframes' places", 0)
     map_frame: str = describe("map", "TF frame of the world's coordinates, in which the robot moves")
+    frame_prefix: str = describe("", "before odom, base_link and camera_link, such as r1/: robots that share one /tf")
     camera_height: float = describe(0.0, "camera above the floor, metres; 0 = as keyframes or trajectory", 0.0, 10.0)
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes")
     wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 60 s; in "
@@ -170,19 +171,23 @@ class DemoRobot(Node):
         self._tf.wait_for_all_acked(Duration(seconds=0.1))
 
     def _check_alone(self) -> None:
-        """Raise ValueError when another demo robot publishes /tf: every listener would get a mixture of the two."""
+        """Raise ValueError when another demo robot publishes the same frames: listeners would get a mixture of both."""
+        topic, prefix = self._tf.topic_name, self._settings.frame_prefix
+        ours = full_name if prefix else lambda info: info.node_name  # without a prefix all have the same frames
         while monotonic() - self._came < DISCOVERY:
-            names = [info.node_name for info in self.get_publishers_info_by_topic("/tf")]
-            if names.count(self.get_name()) > 1:
+            names = [ours(info) for info in self.get_publishers_info_by_topic("/tf")]
+            if names.count(self.get_fully_qualified_name() if prefix else self.get_name()) > 1:
                 self.destroy_node()
                 raise ValueError(
-                    f"another demo_robot publishes /tf in ROS domain {self.context.get_domain_id()}; stop it "
-                    f"(one that was killed is forgotten after 20 s), or set another ROS_DOMAIN_ID for this one")
+                    f"another demo_robot publishes {topic} in ROS domain {self.context.get_domain_id()}; stop it "
+                    f"(one that was killed is forgotten after 20 s), or give this one a name (in a simulation: "
+                    f"robot:=r2), frames of its own in a namespace of its own (tf_prefix:=r2/), or another "
+                    f"ROS_DOMAIN_ID")
             sleep(0.05)
 
     def _begin_lockstep(self) -> None:
         """Make the time. Raises ValueError when somebody else does."""
-        if self.get_clock().ros_time_is_active or self.count_publishers("/clock"):
+        if self.get_clock().ros_time_is_active or self.count_publishers(self.resolve_topic_name("/clock")):
             self.destroy_node()
             raise ValueError("in lockstep this robot makes the time; use_sim_time or a publisher of /clock says that "
                              "somebody else does: set lockstep to false, or let that simulator ask for the steps")
@@ -190,7 +195,7 @@ class DemoRobot(Node):
         if not settings.trajectory:  # several of the robot's periods a step, all of them published
             period *= max(1, tick_period(settings.rate) // period)
         names = [resolved(self, name) for name in settings.wait_for]
-        topics = ["/tf", self._odom.topic_name]
+        topics = [self._tf.topic_name, self._odom.topic_name]
         start = FIRST_STAMP - FIRST_STAMP % self._period
         self._start = start
         self.stepper = Stepper(self, StepSettings(start, period, settings.real_time_factor, names, topics),
@@ -223,12 +228,12 @@ class DemoRobot(Node):
         # odom too: it is exact, so there is never a correction, and nobody has to wait for its stamp
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
-        settings = self._settings
+        settings, prefix = self._settings, self._settings.frame_prefix
         now = FIRST_STAMP if settings.lockstep else self.get_clock().now().nanoseconds
         self._tf_static.publish(TFMessage(transforms=[
-            to_transform_stamped(Pose.identity(), settings.map_frame, "odom", now),
-            to_transform_stamped(mount, "base_link", "camera_link", now),
-            to_transform_stamped(T_BODY_OPTICAL, "camera_link", settings.camera_frame, now),
+            to_transform_stamped(Pose.identity(), settings.map_frame, f"{prefix}odom", now),
+            to_transform_stamped(mount, f"{prefix}base_link", f"{prefix}camera_link", now),
+            to_transform_stamped(T_BODY_OPTICAL, f"{prefix}camera_link", settings.camera_frame, now),
         ]))
 
     def _on_command(self, twist: Twist) -> None:
@@ -256,9 +261,10 @@ class DemoRobot(Node):
             self._decide_start(stamp)
         elif stamp > self._start and self.exit_code is None:
             self._motion.advance(self._command_at(stamp), dt)
-        pose = self._motion.pose
-        transforms = TFMessage(transforms=[to_transform_stamped(pose, "odom", "base_link", stamp)])
-        odometry_message = odometry(pose, body_twist(before, pose, dt), stamp)
+        pose, prefix = self._motion.pose, self._settings.frame_prefix
+        frames = f"{prefix}odom", f"{prefix}base_link"
+        transforms = TFMessage(transforms=[to_transform_stamped(pose, *frames, stamp)])
+        odometry_message = odometry(pose, body_twist(before, pose, dt), frames, stamp)
         self._tf.publish(transforms)
         self._odom.publish(odometry_message)
         if self._settings.lockstep:
@@ -293,9 +299,9 @@ def full_name(endpoint) -> str:
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
-def odometry(pose: Pose, twist: Twist, stamp: int) -> Odometry:
-    """`pose` is T_odom_base. The covariances stay 0: both are exact."""
-    message = Odometry(header=make_header(stamp, "odom"), child_frame_id="base_link")
+def odometry(pose: Pose, twist: Twist, frames: tuple[str, str], stamp: int) -> Odometry:
+    """`pose` is T_odom_base, `frames` are odom's and the base's. The covariances stay 0: both are exact."""
+    message = Odometry(header=make_header(stamp, frames[0]), child_frame_id=frames[1])
     transform = to_transform(pose)
     position, t = message.pose.pose.position, transform.translation
     position.x, position.y, position.z = t.x, t.y, t.z

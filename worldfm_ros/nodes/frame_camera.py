@@ -81,7 +81,7 @@ class FrameCamera(Node):
     def close(self) -> None:
         """Stop painting, and tell the final accounts."""
         self._worker.close()
-        if not self._begun or not self.count_publishers("/tf"):
+        if not self._begun or not self.count_publishers(self.resolve_topic_name("/tf")):
             for _ in self._listener.waiting():
                 self._health.after()
         if self._steps:
@@ -123,7 +123,7 @@ class FrameCamera(Node):
             self._drop(stamp, outcome.reason, text)
         elif not self._begun:
             self._health.waits(outcome.reason, text)
-        elif isinstance(outcome, ExtrapolationFuture) and not self.count_publishers("/tf"):
+        elif isinstance(outcome, ExtrapolationFuture) and not self.count_publishers(self.resolve_topic_name("/tf")):
             self._health.after()
         else:
             self._drop(stamp, outcome.reason, text)
@@ -176,12 +176,14 @@ def _load_generator(settings: CameraParameters, intrinsics: Intrinsics, say: Cal
 
 def _warm_up(paint: Callable[[int], object]) -> float:
     """Seconds that a picture takes. The first compiles; ticks must not pile up behind it, and it is no measure."""
+    before = 0.0
     for i in range(WARM_UP):
         started = time.perf_counter()
         paint(i)
         duration = time.perf_counter() - started
-        if i and duration > SLOW:
+        if i and duration > SLOW and duration > 0.5 * before:  # else what took so long was compiling
             break
+        before = duration
     return duration
 
 

@@ -6,27 +6,32 @@ Imports no ROS, so that both runners can read it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 import re
 import shutil
+import signal
 import sys
 
 import yaml
 
 from worldfm_ros.nodes.arguments import SimulationArguments
+from worldfm_ros.nodes.lockstep import DONE_TOPIC, STEP_TOPIC
 from worldfm_ros.progress import Progress
 from worldfm_ros.share import NO_NETWORK, find_model, share_directory
 from worldfm_ros.world.storage import read_manifest
 
+GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock", STEP_TOPIC, DONE_TOPIC)
+RESTARTS = 3  # of a node that was killed; a cause that comes again is none that passes
+STOPPED = (signal.SIGINT, signal.SIGTERM)
 SHARED_MEMORY = 512 * 2**20  # bytes that a handful of processes with the segment of config/fastdds.xml take
 
 
 @dataclass(frozen=True)
 class NodeSpec:
     """One node and its parameters. When an `essential` node ends, the simulation ends; one that only `listens` is
-    stopped after the others.
+    stopped after the others; one that `respawns` is started again when it was killed. `remaps`: names to full names.
     """
 
     executable: str
@@ -34,6 +39,24 @@ class NodeSpec:
     parameters: Mapping[str, object] = field(default_factory=dict)
     essential: bool = True
     listens: bool = False
+    respawns: bool = False
+    remaps: Mapping[str, str] = field(default_factory=dict)
+
+    def starts_again(self, code: int, restarts: int) -> bool:
+        """Whether it is started again when it has ended with this code (-n: by signal n), so many times before.
+
+        Not when it was stopped in order, and not when it says itself that it cannot work.
+        """
+        return self.respawns and restarts < RESTARTS and code < 0 and -code not in STOPPED
+
+    def ended(self, code: int) -> str:
+        """That it has ended, and how, in words."""
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"{self.executable} {how}"
+
+    @property
+    def node_name(self) -> str:
+        return self.executable
 
     @property
     def module(self) -> str:
@@ -44,9 +67,10 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     """The nodes of a simulation. Parameters come from the arguments' defaults, then from the params_file, then from the
     arguments that the user wrote, which `given` names: what comes later wins.
     """
-    camera = f"/{arguments.namespace}".rstrip("/")
+    top = f"/{arguments.robot}".rstrip("/")
+    camera = f"{top}/{arguments.namespace}".rstrip("/")
     blocks = read_parameter_file(arguments.params_file) if arguments.params_file else {}
-    warn_of_unused_keys(blocks, arguments.params_file, camera)
+    warn_of_unused_keys(blocks, arguments.params_file, top, camera)
     values = {f.name: getattr(arguments, f.name) for f in fields(arguments)}
 
     def parameters(node: str, names: Sequence[str], **wiring: object) -> dict[str, object]:
@@ -63,26 +87,37 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
         "map_frame": arguments.map_frame or read_manifest(world)["frame_id"],
         "lockstep": arguments.in_lockstep,
+        "camera_frame": arguments.tf_prefix + arguments.camera_frame,
+        "frame_prefix": arguments.tf_prefix,
     }
+    given |= {"camera_frame", "frame_prefix"} if arguments.tf_prefix else set()
     # who follows a clock that is not the machine's: in lockstep the robot makes it
     follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
     names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "camera_frame",
              "tf_timeout", "always_on", "lockstep")
-    nodes = [NodeSpec("frame_camera", arguments.namespace, parameters(f"{camera}/frame_camera", names, **follows))]
+    nodes = [NodeSpec("frame_camera", arguments.namespace, parameters(f"{camera}/frame_camera", names, **follows),
+                      respawns=True)]
     cameras = [f"{arguments.namespace}/frame_camera".lstrip("/")]
     if arguments.record:
-        recorder = parameters("/bag_recorder", ("bag", "lockstep"), topics=recorded_topics(arguments.namespace),
+        recorder = parameters(f"{top}/bag_recorder", ("bag", "lockstep"), topics=recorded_topics(arguments.namespace),
                               wait_for=[*cameras, "demo_robot"], **follows)
         nodes.append(NodeSpec("bag_recorder", parameters=recorder, listens=True))
     wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
     if arguments.viewer:
-        image = parameters("/viewer", ("host", "port", "map_frame"), image=relative(arguments.namespace, "image_raw"))
-        nodes.append(NodeSpec("viewer", parameters=image, essential=False, listens=True))
+        image = relative(arguments.namespace, "image_raw")
+        shown = parameters(f"{top}/viewer", ("host", "port", "map_frame"), image=image)
+        nodes.append(NodeSpec("viewer", parameters=shown, essential=False, listens=True, respawns=True))
     names = ("world", "trajectory", "rate", "duration", "seed", "map_frame", "camera_frame", "lockstep",
-             "real_time_factor")
-    robot = parameters("/demo_robot", names, wait_for=wait_for, use_sim_time=arguments.use_sim_time)
+             "real_time_factor", "frame_prefix")
+    robot = parameters(f"{top}/demo_robot", names, wait_for=wait_for, use_sim_time=arguments.use_sim_time)
     nodes.append(NodeSpec("demo_robot", parameters=robot))
-    return nodes
+    return [_within(arguments.robot, node) for node in nodes] if arguments.robot else nodes
+
+
+def _within(robot: str, node: NodeSpec) -> NodeSpec:
+    """The node in the namespace of a robot, with what is global otherwise: TF, time and steps."""
+    namespace = f"{robot}/{node.namespace}".strip("/")
+    return replace(node, namespace=namespace, remaps={name: f"/{robot}{name}" for name in GLOBAL_TOPICS})
 
 
 def relative(namespace: str, topic: str) -> str:
@@ -156,9 +191,9 @@ def parameters_of(node: str, blocks: Blocks) -> dict[str, object]:
     return {name: value for key, block in blocks.items() if _matches(key, node) for name, value in block.items()}
 
 
-def warn_of_unused_keys(blocks: Blocks, file: str, camera: str) -> None:
+def warn_of_unused_keys(blocks: Blocks, file: str, top: str, camera: str) -> None:
     """Say which keys belong to no node that a simulation has, whether it is started now or not."""
-    nodes = (f"{camera}/frame_camera", "/bag_recorder", "/viewer", "/demo_robot")
+    nodes = (f"{camera}/frame_camera", *(f"{top}/{name}" for name in ("bag_recorder", "viewer", "demo_robot")))
     for key in blocks:
         if not any(_matches(key, node) for node in nodes):
             print(f"warning: {file}: {key!r} is none of the nodes {', '.join(nodes)}; its parameters have no effect",

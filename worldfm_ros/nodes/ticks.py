@@ -10,7 +10,7 @@ from worldfm_ros.nodes.tf_history import CACHE, SECOND
 
 def missing_clock(node) -> str:
     """Why nothing will ever happen on a node's clock; empty when nothing is known to be wrong with it."""
-    if not node.get_clock().ros_time_is_active or node.count_publishers("/clock"):
+    if not node.get_clock().ros_time_is_active or node.count_publishers(node.resolve_topic_name("/clock")):
         return ""
     return "use_sim_time is set and nobody publishes /clock: start the simulator, or set use_sim_time to false"
 
