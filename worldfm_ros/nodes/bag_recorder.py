@@ -66,7 +66,7 @@ class BagRecorder(Node):
         super().__init__("bag_recorder", **node_options)
         self.exit_code: int | None = None
         self._went_back = self._closing = False
-        self._clock = Topic(self.resolve_topic_name("/clock"), CLOCK)
+        self._time_topic = Topic(self.resolve_topic_name("/clock"), CLOCK)
         parameters = declare_parameters(self, RecorderParameters)
         topics = dict.fromkeys(self._parse(text) for text in parameters.topics)
         # TF first: an image whose pose is not in the bag is of no use
@@ -106,7 +106,7 @@ class BagRecorder(Node):
 
     def _subscribe(self, topic: Topic, cls: type) -> None:
         # no image may be lost; clocks are often best effort and each is outdated by the next
-        reliability = ReliabilityPolicy.BEST_EFFORT if topic == self._clock else ReliabilityPolicy.RELIABLE
+        reliability = ReliabilityPolicy.BEST_EFFORT if topic == self._time_topic else ReliabilityPolicy.RELIABLE
         latched = topic.name.endswith(STATIC)
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
@@ -157,11 +157,11 @@ class BagRecorder(Node):
 
     def _record_clock(self) -> None:
         """Record /clock from the moment that somebody publishes it."""
-        if self._clock in self._topics:
+        if self._time_topic in self._topics:
             self._clock_search.cancel()
-        elif self.count_publishers(self._clock.name):
-            self._topics.append(self._clock)
-            self._subscribe(self._clock, message_class(CLOCK))
+        elif self.count_publishers(self._time_topic.name):
+            self._topics.append(self._time_topic)
+            self._subscribe(self._time_topic, message_class(CLOCK))
 
     def _check_disk(self) -> None:
         if not self._recording.running:
