@@ -33,7 +33,7 @@ from tf2_msgs.msg import TFMessage
 
 from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
-from worldfm_ros.nodes import frame_camera, health
+from worldfm_ros.nodes import camera_loading, health
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, stamp_to_ns, to_transform_stamped
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.ticks import TickSchedule
@@ -171,7 +171,7 @@ def start_camera(ros, bench, generator=None, **parameters) -> FrameCamera:
     parameters = {"width": WIDTH, "height": HEIGHT, "rate": 50.0, "tf_timeout": 0.2} | parameters
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     camera = FrameCamera(generator or Recorder(), namespace="camera", parameter_overrides=overrides)
-    ros.wait_for(lambda: bench.tf.get_subscription_count() and camera._outputs.wanted(), "discovery")
+    ros.wait_for(lambda: bench.tf.get_subscription_count() and camera.session.outputs.wanted(), "discovery")
     return ros.spin(camera)
 
 
@@ -394,7 +394,7 @@ def test_before_tf_is_known_nothing_is_lost(ros, bench, robot, monkeypatch):
     robot.start()
     ros.wait_for(lambda: len(bench.got["image_raw"]) > 20, "images")
     ros.wait_for(lambda: "is not known" not in bench.message, "all well")
-    counts = camera._health.accounts.counts
+    counts = camera.session.health.accounts.counts
     assert not [name for name in counts if name.startswith("dropped.")], counts
 
 
@@ -404,13 +404,13 @@ def test_after_the_publisher_of_tf_has_gone_nothing_is_lost(ros, bench, robot):
     ros.wait_for(lambda: len(bench.got["image_raw"]) > 20, "images")
     robot.stopped.set()
     robot.join()
-    before = camera._health.accounts.counts
+    before = camera.session.health.accounts.counts
     _, _, stop, thread = next(entry for entry in ros._spinning if entry[0] is bench)
     stop.set()  # nothing of a node may be destroyed while it spins
     thread.join()
     bench.destroy_publisher(bench.tf)
-    ros.wait_for(lambda: camera._health.accounts.counts["outside"] > before["outside"] + 20, "ticks after the drive")
-    counts = camera._health.accounts.counts
+    ros.wait_for(lambda: camera.session.health.accounts.counts["outside"] > before["outside"] + 20, "ticks after the drive")
+    counts = camera.session.health.accounts.counts
     assert counts["dropped.extrapolation_future"] == before["dropped.extrapolation_future"]
     assert counts["asked"] == counts["published"] + counts["overruns"] + counts["unfinished"]
 
@@ -473,9 +473,9 @@ def test_a_picture_of_before_a_reset_does_not_come_after_it(ros, bench):
 
     times = iter(range(50 * SECOND, 60 * SECOND, SECOND // 10))
     ros.wait_for(lambda: go_to(next(times)) or started.acquire(blocking=False), "the first picture")
-    ros.wait_for(lambda: go_to(next(times)) or camera._worker._waiting, "one that waits")
+    ros.wait_for(lambda: go_to(next(times)) or camera.session._worker._waiting, "one that waits")
     go_to(7 * SECOND)
-    ros.wait_for(lambda: all(stamp < 50 * SECOND for stamp, _ in list(camera._worker._waiting)), "the jump")
+    ros.wait_for(lambda: all(stamp < 50 * SECOND for stamp, _ in list(camera.session._worker._waiting)), "the jump")
     go_on.release(1000)
     times = iter(range(7 * SECOND, 50 * SECOND, SECOND // 10))
     ros.wait_for(lambda: go_to(next(times)) or bench.stamps(), "an image of the new run")
@@ -606,7 +606,8 @@ def test_parameters_are_described_and_whole_numbers_do_for_a_float(ros):
     camera = ros.spin(FrameCamera(Recorder(), parameter_overrides=[Parameter("rate", value=5)]))
     assert camera.get_parameter("rate").value == 5.0
     described = camera.describe_parameter("hfov")
-    assert "degrees" in described.description and described.read_only
+    assert "degrees" in described.description and not described.read_only
+    assert camera.describe_parameter("lockstep").read_only
     assert (described.floating_point_range[0].from_value, described.floating_point_range[0].to_value) == (1.0, 179.0)
 
 
@@ -622,7 +623,7 @@ def test_parameters_that_may_be_meant_for_other_nodes_are_named_and_ignored(ros,
 def test_every_reason_for_missing_tf_comes_with_advice():
     from worldfm_ros.nodes.tf_history import TransformError
 
-    assert set(frame_camera.ADVICE) == {kind.reason for kind in TransformError.__subclasses__()}
+    assert set(health.ADVICE) == {kind.reason for kind in TransformError.__subclasses__()}
 
 
 @pytest.mark.parametrize("duration, rate, lockstep, text, bad", [
@@ -631,7 +632,7 @@ def test_every_reason_for_missing_tf_comes_with_advice():
     (0.03, 10.0, False, "30 ms a frame here: enough for the 10 Hz asked", False),
 ])
 def test_the_start_up_line_tells_the_rate_of_this_machine(duration, rate, lockstep, text, bad):
-    line, is_bad = frame_camera.speed_line(duration, rate, lockstep)
+    line, is_bad = camera_loading.speed_line(duration, rate, lockstep)
     assert f"this model takes {text}" in line and is_bad == bad
 
 

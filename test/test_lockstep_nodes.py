@@ -113,7 +113,7 @@ class Simulation:
         _, executor, stop, thread = spinning
         stop.set()
         thread.join()
-        camera._worker.close()
+        camera.session._worker.close()
         executor.shutdown()
         camera.destroy_node()
 
@@ -145,7 +145,7 @@ def test_a_slow_model_loses_nothing(ros, tmp_path, names, namespace):
     simulation = Simulation(ros, tmp_path, names, stamps=25, namespace=namespace).start()
     simulation.check(simulation.finish())
     for camera in simulation.cameras.values():
-        counts = camera._health.accounts.counts
+        counts = camera.session.health.accounts.counts
         assert (counts["asked"], counts["published"]) == (25, 25)
 
 
@@ -214,7 +214,7 @@ def test_a_camera_says_which_pose_it_waits_for(ros, capfd):
     Stepper(player, settings, lambda _, stamp: publish(stamp), lambda: publish(stamps[-1]), lambda stamp: False)
     text, log = "the simulation waits for the pose at 1.100000000: the frame 'elsewhere' is not known", []
     ros.wait_for(lambda: log.append(capfd.readouterr().err) or text in "".join(log), "why it stands")
-    assert stamps[-1] == SECOND + TENTH and camera._health.accounts.counts["asked"] == 1
+    assert stamps[-1] == SECOND + TENTH and camera.session.health.accounts.counts["asked"] == 1
 
 
 # ---- the same /tf gives the same bytes
@@ -299,7 +299,7 @@ def test_the_example_simulator_of_the_documentation_runs(ros):
     assert result.returncode == 0, result.stderr
     shown = [pose.translation[0] for pose in generator.poses]
     np.testing.assert_allclose(shown, 0.01 * np.arange(1, 31), atol=1e-12)
-    assert camera._health.accounts.counts["published"] == 30
+    assert camera.session.health.accounts.counts["published"] == 30
 
 
 # ---- simulation_interfaces, which has no wheel: a stand-in for the package

@@ -1,45 +1,82 @@
-"""The topics of a camera: everything that is painted for one stamp goes out with one header."""
+"""The topics of a camera: all that is painted for one stamp goes out with one header; only what is read is made."""
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+import json
+import sys
+
+from geometry_msgs.msg import PoseStamped
 import numpy as np
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header, String
 
-from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.nodes.conversions import ImageMessage, camera_info
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.nodes.conversions import ImageMessage, camera_info, to_pose
+from worldfm_ros.nodes.encodings import (
+    POINT,
+    OrganisedPoints,
+    compress_depth,
+    encode_picture,
+    metres,
+    millimetres,
+    pack_colours,
+)
+from worldfm_ros.nodes.qos import preset, publisher
+from worldfm_ros.world.storage import World
 
-DEPTH = 10  # frames that are kept for a subscriber; rosbag2 takes its own depth from here
+MAP_POINTS = 500_000  # of the anchor map's cloud at most: 8 MB
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """depth_encoding: 32FC1 (metres) or 16UC1 (millimetres); compressed: jpeg or png; jpeg_quality: 1 to 100; qos: a
+    preset, of all but what is latched.
+    """
+
+    depth_encoding: str = "32FC1"
+    compressed: str = "jpeg"
+    jpeg_quality: int = 90
+    qos: str = "reliable"
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """What is published of one tick: a generator's frame, where the camera was, and its calibration then."""
+
+    frame: object
+    header: Header
+    T_map_camera: Pose
+    intrinsics: Intrinsics
 
 
 class CameraOutputs:
-    """The camera's topics. Everything painted for one stamp goes out with one header, and no info without its image."""
+    """The camera's topics. What nobody subscribes to is not made, and there is no info without its image."""
 
-    def __init__(self, node: Node, intrinsics: Intrinsics) -> None:
-        def publisher(kind, topic):
-            # reliable matches every kind of subscriber, and best effort loses whole images above 512 KB on one host;
-            # one profile for each topic, because rclpy writes the overrides into it
-            qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
-            overridable = QoSOverridingOptions.with_default_policies()
-            try:
-                return node.create_publisher(kind, topic, qos, qos_overriding_options=overridable)
-            except RuntimeError as error:
-                raise ValueError(f"the publisher of {topic} cannot be made: {error}") from None
-
-        size = intrinsics.width, intrinsics.height
-        self._intrinsics = intrinsics
-        # mono16, not 16UC1: every viewer shows it, and nothing mistakes the labels for millimetres of depth
-        self._images = {
-            "rgb": (publisher(Image, "image_raw"), ImageMessage(*size, "rgb8")),
-            "depth": (publisher(Image, "depth/image_rect"), ImageMessage(*size, "32FC1")),
-            "labels": (publisher(Image, "segmentation/image_raw"), ImageMessage(*size, "mono16")),
+    def __init__(self, node: Node, settings: OutputSettings, map_frame: str) -> None:
+        self._settings, self._map_frame = settings, map_frame
+        self._intrinsics: Intrinsics | None = None  # of the messages below
+        makers = {  # mono16 labels, not 16UC1: every viewer shows it, and nothing mistakes them for millimetres
+            "image_raw": (Image, self._image("rgb8", lambda frame: frame.rgb)),
+            "image_raw/compressed": (CompressedImage, self._compressed_image),
+            "depth/image_rect": (Image, self._image(settings.depth_encoding, self._depth)),
+            "depth/image_rect/compressedDepth": (CompressedImage, self._compressed_depth),
+            "depth/points": (PointCloud2, self._points),
+            "segmentation/image_raw": (Image, self._image("mono16", lambda frame: frame.labels)),
+            "confidence/image_raw": (Image, self._image("mono8", lambda frame: getattr(frame, "confidence", None))),
+            "pose": (PoseStamped, self._pose),
+            "camera_info": (CameraInfo, self._info),
+            "depth/camera_info": (CameraInfo, self._info),
         }
-        self._infos = [publisher(CameraInfo, "camera_info"), publisher(CameraInfo, "depth/camera_info")]
-        self._publishers = [*(publisher for publisher, _ in self._images.values()), *self._infos]
-        self.topics = [publisher.topic_name for publisher in self._publishers]
+        self._outputs = [(publisher(node, kind, topic, settings.qos), make) for topic, (kind, make) in makers.items()]
+        # a confidence comes only of a model that has one, so that its absence is no loss
+        self.topics = [each.topic_name for (each, _), topic in zip(self._outputs, makers, strict=True)
+                       if topic != "confidence/image_raw"]
 
     def wanted(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
@@ -47,14 +84,123 @@ class CameraOutputs:
 
     def subscribers(self) -> list[int]:
         """How many subscriptions each topic has."""
-        return [publisher.get_subscription_count() for publisher in self._publishers]
+        return [each.get_subscription_count() for each, _ in self._outputs]
 
-    def publish(self, frame, header: Header) -> None:
-        """`frame`: a generator's Frame. Its depth 0 = none becomes NaN (REP-118)."""
-        depth = np.where(frame.depth > 0, frame.depth, np.float32(np.nan))
-        pixels = {"rgb": frame.rgb, "depth": depth, "labels": frame.labels}
-        images = [(publisher, message.filled(pixels[name], header))
-                  for name, (publisher, message) in self._images.items()]
-        info = camera_info(self._intrinsics, header)
-        for publisher, message in [*images, *((publisher, info) for publisher in self._infos)]:
-            publisher.publish(message)
+    def publish(self, shot: Shot) -> None:
+        """Make and publish what is subscribed to. From one thread at a time: the messages serve all frames."""
+        if self._intrinsics != shot.intrinsics:
+            self._intrinsics = shot.intrinsics
+            self._messages: dict[str, ImageMessage] = {}
+            self._cloud: tuple[OrganisedPoints, PointCloud2] | None = None
+        made = [(each, make(shot)) for each, make in self._outputs if each.get_subscription_count()]
+        for each, message in made:
+            if message is not None:
+                each.publish(message)
+
+    def _image(self, encoding: str, pixels: Callable[[object], np.ndarray | None]) -> Callable[[Shot], Image | None]:
+        def make(shot: Shot) -> Image | None:
+            values = pixels(shot.frame)
+            if values is None:
+                return None
+            if encoding not in self._messages:
+                self._messages[encoding] = ImageMessage(shot.intrinsics.width, shot.intrinsics.height, encoding)
+            return self._messages[encoding].filled(values, shot.header)
+
+        return make
+
+    def _depth(self, frame) -> np.ndarray:
+        return (metres if self._settings.depth_encoding == "32FC1" else millimetres)(frame.depth)
+
+    def _compressed_image(self, shot: Shot) -> CompressedImage:
+        kind = self._settings.compressed
+        data = encode_picture(shot.frame.rgb, kind, self._settings.jpeg_quality)
+        return CompressedImage(header=shot.header, format=f"rgb8; {kind} compressed bgr8", data=array("B", data))
+
+    def _compressed_depth(self, shot: Shot) -> CompressedImage:
+        data = compress_depth(self._depth(shot.frame))
+        kind = f"{self._settings.depth_encoding}; compressedDepth png"
+        return CompressedImage(header=shot.header, format=kind, data=array("B", data))
+
+    def _points(self, shot: Shot) -> PointCloud2:
+        if self._cloud is None:
+            grid = OrganisedPoints(shot.intrinsics)
+            self._cloud = grid, cloud_message(shot.intrinsics.width, shot.intrinsics.height)
+        grid, message = self._cloud
+        np.frombuffer(message.data, POINT)[:] = grid.fill(shot.frame.depth, shot.frame.rgb).ravel()
+        message.header = shot.header
+        return message
+
+    def _pose(self, shot: Shot) -> PoseStamped:
+        return PoseStamped(header=Header(stamp=shot.header.stamp, frame_id=self._map_frame),
+                           pose=to_pose(shot.T_map_camera))
+
+    def _info(self, shot: Shot) -> CameraInfo:
+        return camera_info(shot.intrinsics, shot.header)
+
+
+def cloud_message(width: int, height: int) -> PointCloud2:
+    """An empty coloured cloud, in encodings.POINT's layout."""
+    kinds = {"x": PointField.FLOAT32, "y": PointField.FLOAT32, "z": PointField.FLOAT32, "rgb": PointField.FLOAT32}
+    point_fields = [PointField(name=name, offset=POINT.fields[name][1], datatype=kind, count=1)
+                    for name, kind in kinds.items()]
+    step = width * POINT.itemsize
+    return PointCloud2(width=width, height=height, fields=point_fields, point_step=POINT.itemsize, row_step=step,
+                       is_bigendian=sys.byteorder == "big", is_dense=height == 1, data=array("B", bytes(step * height)))
+
+
+class WorldOutputs:
+    """What is told once of the world, latched: the names of the labels, and the anchors when somebody asks for them."""
+
+    def __init__(self, node: Node, world: World, map_frame: str) -> None:
+        self._map_frame = map_frame
+        self._asked = False  # whether anybody has asked for the anchors
+        self._names = label_publisher(node)
+        # the cloud is made in the executor when the first subscription comes, and stays for all later ones
+        self._cloud = node.create_publisher(PointCloud2, "anchor_map", preset("latched"),
+                                            event_callbacks=PublisherEventCallbacks(matched=self._on_matched))
+
+        self.tell(world)
+
+    def tell(self, world: World) -> None:
+        """Another world."""
+        self.world = world
+        self._names.publish(label_message(self._names.msg_type, world.label_names))
+        if self._asked:
+            self._cloud.publish(anchor_cloud(world, self._map_frame))
+
+    def _on_matched(self, event) -> None:
+        if event.current_count and not self._asked:
+            self._asked = True
+            self._cloud.publish(anchor_cloud(self.world, self._map_frame))
+
+
+def anchor_cloud(world: World, map_frame: str) -> PointCloud2:
+    """The anchors in the map's frame; of more than MAP_POINTS every n-th."""
+    stride = max(1, -(-len(world.anchors) // MAP_POINTS))
+    tiles = world.anchors.tiles
+    points = np.concatenate([np.empty((0, 3)), *(tile.world_points for tile in tiles)])[::stride]
+    colours = np.concatenate([np.empty((0, 3), np.uint8), *(tile.colors for tile in tiles)])[::stride]
+    message = cloud_message(len(points), 1)
+    message.header.frame_id = map_frame
+    cloud = np.frombuffer(message.data, POINT)
+    for i, axis in enumerate("xyz"):
+        cloud[axis] = points[:, i]
+    cloud["rgb"] = pack_colours(colours)
+    return message
+
+
+def label_publisher(node: Node):
+    """Of the labels' names, latched: vision_msgs/LabelInfo where that is installed, else JSON in a String."""
+    try:
+        return node.create_publisher(import_module("vision_msgs.msg").LabelInfo, "segmentation/label_info",
+                                     preset("latched"))
+    except (ImportError, AttributeError):  # not installed, or a version before LabelInfo
+        return node.create_publisher(String, "segmentation/labels", preset("latched"))
+
+
+def label_message(kind: type, names: dict[int, str]):
+    """The names by label, as a message of `label_publisher`'s kind."""
+    if kind is String:
+        return String(data=json.dumps({str(label): name for label, name in sorted(names.items())}))
+    name_of = import_module("vision_msgs.msg").VisionClass
+    return kind(class_map=[name_of(class_id=label, class_name=name) for label, name in sorted(names.items())])

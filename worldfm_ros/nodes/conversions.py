@@ -6,7 +6,8 @@ from array import array
 import sys
 
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
+from geometry_msgs.msg import Point, Quaternion, Transform, TransformStamped, Vector3
+from geometry_msgs.msg import Pose as PoseMessage
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -14,7 +15,8 @@ from std_msgs.msg import Header
 from worldfm_ros.geometry import Intrinsics, Pose
 
 SECOND = 10**9  # nanoseconds
-_PIXELS = {"rgb8": (np.uint8, 3), "mono16": (np.uint16, 1), "32FC1": (np.float32, 1)}
+_PIXELS = {"rgb8": (np.uint8, 3), "mono8": (np.uint8, 1), "mono16": (np.uint16, 1), "16UC1": (np.uint16, 1),
+           "32FC1": (np.float32, 1)}
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -39,6 +41,12 @@ def to_transform(pose: Pose) -> Transform:
     x, y, z = map(float, pose.translation)
     qx, qy, qz, qw = map(float, pose.quaternion)
     return Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def to_pose(pose: Pose) -> PoseMessage:
+    transform = to_transform(pose)
+    t = transform.translation
+    return PoseMessage(position=Point(x=t.x, y=t.y, z=t.z), orientation=transform.rotation)
 
 
 def to_transform_stamped(pose: Pose, parent: str, child: str, stamp_ns: int) -> TransformStamped:

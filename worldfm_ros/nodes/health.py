@@ -19,6 +19,7 @@ START_UP = 3.0  # seconds in which missing TF is no news
 WARNING_PERIOD = 5.0  # seconds between two warnings for the same reason
 REPORT_PERIOD = 1.0  # seconds
 TOLERATED = 0.02  # overruns, as a part of the ticks: below that, a slow moment
+STAGES = ("wait_tf", "generate", "publish")  # of an image
 CALM = 3  # reports without overruns until the status is OK again
 
 
@@ -45,7 +46,7 @@ class Health:
         self.accounts = accounts
         self._lock = threading.Lock()
         self._nothing_seen = 0
-        self._generated, self._generate_seconds = 0, 0.0
+        self._stages: dict[str, tuple[int, float]] = {}  # calls and seconds of each stage of an image
         self._warned: dict[str, float] = {}
         self._waits_for = ""
         self._calm = CALM
@@ -62,10 +63,11 @@ class Health:
         """Ticks gave way to newer ones, because the generator is slower than the rate."""
         self.accounts.lost(OVERRUNS, count)
 
-    def generated(self, duration: float) -> None:
+    def stage(self, name: str, duration: float) -> None:
+        """Seconds that a stage of an image took: wait_tf, generate or publish."""
         with self._lock:
-            self._generated += 1
-            self._generate_seconds += duration
+            calls, total = self._stages.get(name, (0, 0.0))
+            self._stages[name] = calls + 1, total + duration
 
     def dropped(self, reason: str, text: str) -> None:
         """Count an image that could not be made, and say why."""
@@ -124,18 +126,18 @@ class Health:
             now, nothing_seen = time.monotonic(), self._nothing_seen
             since, before, seen_before = self._reported
             self._reported = now, counts, nothing_seen
-            mean = self._generate_seconds / max(1, self._generated)
+            means = {name: total / calls for name, (calls, total) in self._stages.items()}
         news = Counter({name: count - before[name] for name, count in counts.items()})
         rate = news["published"] / max(1e-3, now - since)
         values = self.accounts.values() | {
             "rate": f"{rate:.2f}",
-            "mean_generate_ms": f"{1e3 * mean:.1f}",
+            **{f"mean_{name}_ms": f"{1e3 * means.get(name, 0.0):.1f}" for name in STAGES},
             "nothing_seen": nothing_seen,
             **{f"tf_refused.{reason}": n for reason, n in sorted(self._refused.items())},
         }
         lost = sum(count for reason, count in losses(news).items() if reason != OVERRUNS)
         problems = [f"{lost} dropped"] if lost else []
-        problems += self._overrun_problem(news, mean)
+        problems += self._overrun_problem(news, means.get("generate", 0.0))
         unseen = nothing_seen - seen_before
         problems += [f"{unseen} see nothing of the world"] if unseen else []
         problems += [self._waits_for] if self._waits_for else []

@@ -9,33 +9,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import difflib
 import sys
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 
 LIKENESS = 0.8  # 0 to 1; two letters exchanged in a word of five
 _MAX_INTEGER = 2**63 - 1
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", list: "a list of strings"}
 
 
-def describe(default, text: str, minimum=None, maximum=None):
-    """A dataclass field that is a ROS parameter: bool, int, float, str or list of str, as `default` is."""
-    metadata = {"text": text, "minimum": minimum, "maximum": maximum}
+def describe(default, text: str, minimum=None, maximum=None, changes: bool = False):
+    """A dataclass field that is a ROS parameter: bool, int, float, str or list of str, as `default` is. One that
+    `changes` may be set while the node runs (follow_changes).
+    """
+    metadata = {"text": text, "minimum": minimum, "maximum": maximum, "changes": changes}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def declare_parameters(node, cls):
-    """Declare every field of dataclass `cls` on the node, read-only, and return an instance with the node's values.
+    """Declare every field of dataclass `cls` on the node, read-only unless it changes, and return an instance with the
+    node's values.
 
     A whole number is accepted where a float is asked (`rate:=10`). Raises ValueError that names the parameter, what it
     takes and what came, and for a name that is almost one of them; another unknown name is warned of.
     """
     _check_names(node, [field.name for field in dataclasses.fields(cls)])
     return cls(**{field.name: _declare(node, field) for field in dataclasses.fields(cls)})
+
+
+def follow_changes(node, current: Callable[[], object], adopt: Callable[[object], None]) -> None:
+    """Let the parameters that change be set at run time: all that are set together, or none of them.
+
+    `current()` is the dataclass's instance in force, `adopt(new)` puts another one in force; a ValueError or OSError of
+    it is the reason for which the change is refused.
+    """
+    def on_set(parameters) -> SetParametersResult:
+        known = {field.name: field for field in dataclasses.fields(current())}
+        try:
+            values = {p.name: _checked(known[p.name], type(getattr(current(), p.name)), p.value)
+                      for p in parameters if p.name in known}
+            if values:
+                adopt(dataclasses.replace(current(), **values))
+        except (ValueError, OSError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_set)
 
 
 def _check_names(node, names: list[str]) -> None:
@@ -75,7 +99,7 @@ def _checked(field: dataclasses.Field, kind: type, value):
 
 
 def _descriptor(field: dataclasses.Field, kind: type) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=field.metadata["text"], read_only=True)
+    descriptor = ParameterDescriptor(description=field.metadata["text"], read_only=not field.metadata["changes"])
     low, high = field.metadata["minimum"], field.metadata["maximum"]
     if low is None and high is None:
         return descriptor

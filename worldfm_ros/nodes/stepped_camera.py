@@ -6,9 +6,8 @@ from collections.abc import Callable
 import math
 
 from rclpy.node import Node
-from std_msgs.msg import Header
 
-from worldfm_ros.nodes.camera_outputs import CameraOutputs
+from worldfm_ros.nodes.camera_outputs import CameraOutputs, Shot
 from worldfm_ros.nodes.health import ADVICE, Health
 from worldfm_ros.nodes.lockstep import StepWork
 from worldfm_ros.nodes.participant import Participant
@@ -26,14 +25,14 @@ class SteppedCamera:
         self._outputs, self._health, self._listener, self._request = outputs, health, listener, request
         period = tick_period(node.settings.rate)
         self._work = StepWork(period)
-        self._kept: list[tuple[object, Header]] = []  # the frames of the present step
+        self._kept: list[Shot] = []  # the frames of the present step
         self._heard: list[int] = []  # how many have subscribed to each topic when they were published
         self._participant = Participant(node, self._on_step)
 
-    def keep(self, frame, header: Header) -> None:
+    def keep(self, shot: Shot) -> None:
         """Remember what was published, for who comes late."""
         self._heard = self._outputs.subscribers()
-        self._kept.append((frame, header))
+        self._kept.append(shot)
 
     def finish(self, stamp: int) -> None:
         """A tick was published or lost. From any thread."""
@@ -63,8 +62,8 @@ class SteppedCamera:
             self._explain()
             return
         if any(now > then for now, then in zip(self._outputs.subscribers(), self._heard, strict=False)):
-            for frame, header in self._kept:
-                self._outputs.publish(frame, header)
+            for shot in self._kept:
+                self._outputs.publish(shot)
             self._heard = self._outputs.subscribers()
         self._participant.done(step, self._health.accounts.values())
 

@@ -20,14 +20,17 @@ class TransformListener:
     A jump of that clock back in time clears the buffer.
     """
 
-    def __init__(self, node, buffer: TransformBuffer, on_jump: Callable[[], None] = lambda: None) -> None:
-        """`on_jump` is called after such a jump, in the node's executor."""
+    def __init__(self, node, buffer: TransformBuffer, on_jump: Callable[[], None] = lambda: None,
+                 refused: Counter[str] | None = None) -> None:
+        """`on_jump` is called after such a jump, in the node's executor; `refused` counts the transforms that are not
+        taken, by reason.
+        """
         from rclpy.clock import JumpThreshold
         from rclpy.duration import Duration
         from rclpy.qos import DurabilityPolicy, QoSProfile
         from tf2_msgs.msg import TFMessage
 
-        self.refused: Counter[str] = Counter()  # transforms, by reason
+        self.refused = Counter() if refused is None else refused
         self._buffer, self._clock, self._logger = buffer, node.get_clock(), node.get_logger()
         self._tell_of_jump = on_jump
         self._alarm = node.create_timer(1.0, self._expire)
@@ -36,8 +39,9 @@ class TransformListener:
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._on_jump)
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.on_moved: Callable[[], None] = lambda: None  # called after each message of /tf
         node.create_subscription(TFMessage, "/tf_static", lambda message: self._receive(message, static=True), latched)
-        node.create_subscription(TFMessage, "/tf", lambda message: self._receive(message, static=False), 100)
+        node.create_subscription(TFMessage, "/tf", self._on_tf, 100)
 
     def request(self, target: str, source: str, stamp_ns: int, timeout: float, callback) -> None:
         """As TransformBuffer.request, with a timeout in seconds of the node's clock; math.inf = none. Call it in the
@@ -50,6 +54,26 @@ class TransformListener:
     def waiting(self) -> list[tuple[int, TransformError]]:
         """As TransformBuffer.waiting."""
         return self._buffer.waiting()
+
+    def latest(self, target: str, source: str) -> int | None:
+        """The newest stamp (ns) at which T_target_source is known; None while it is not, or does not move."""
+        try:
+            return self._buffer.latest_common_stamp(target, source)
+        except TransformError:
+            return None
+
+    def restart(self) -> None:
+        """Forget all but static transforms; what waits gets TimeJump."""
+        self._buffer.clear()
+        self._tell_of_jump()
+
+    def close(self) -> None:
+        """Hear of no jumps any more; the node's entities are its owner's to destroy."""
+        self._jump.unregister()
+
+    def _on_tf(self, message) -> None:
+        self._receive(message, static=False)
+        self.on_moved()
 
     def _receive(self, message, static: bool) -> None:
         for stamped in message.transforms:
@@ -75,5 +99,4 @@ class TransformListener:
 
     def _on_jump(self, jump) -> None:
         self._logger.warning("time jumped back: the TF history starts again")
-        self._buffer.clear()
-        self._tell_of_jump()
+        self.restart()

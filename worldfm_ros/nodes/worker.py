@@ -12,41 +12,87 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class NewestWorker(Generic[Item]):
-    """Calls `work(item)` in its own thread, one item at a time. What `prepare()` returned there is `prepared`.
+class WorkThread:
+    """A thread that several workers share; it does their jobs in the order in which they came.
 
-    All that starts native threads belongs into that thread. Torch's are a team of the thread that asks for them, and
-    with a second team on the same cores, though idle, libgomp sends both to sleep at each barrier: pictures took 1.7
-    times as long when a model was loaded in the main thread.
+    All that starts native threads belongs into it. Torch's are a team of the thread that asks for them, and with a
+    second team on the same cores, though idle, libgomp sends both to sleep at each barrier: pictures took 1.7 times as
+    long when a model was loaded in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[Callable[[], None] | None] = deque()
+        self._changed = threading.Condition()
+        # a daemon, because a model may take longer for its picture than Ctrl-C may wait
+        threading.Thread(target=self._run, name="worker", daemon=True).start()
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do it when all before it is done. It must not raise."""
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Do it there, wait, and return what it returns or raise what it raises."""
+        result: Future = Future()
+
+        def job() -> None:
+            try:
+                result.set_result(function())
+            except BaseException as error:  # goes on in the thread that waits
+                result.set_exception(error)
+
+        self.do(job)
+        return result.result()
+
+    def close(self) -> None:
+        """Do nothing any more; the job in hand goes on, for nobody."""
+        with self._changed:
+            self._jobs.clear()
+            self._jobs.append(None)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs)
+                job = self._jobs.popleft()
+            if job is None:
+                return
+            job()
+
+
+class NewestWorker(Generic[Item]):
+    """Calls `work(item)` in a thread, one item at a time. What `prepare()` returned there is `prepared`.
 
     Items offered within `together` seconds belong together (one late TF message may answer several ticks at once); what
     is left of them gives way as soon as a later item is offered.
     """
 
-    def __init__(self, work: Callable[[Item], None], together: float,
-                 prepare: Callable[[], Any] = lambda: None) -> None:
-        """Waits for `prepare()`, and raises what it raises."""
-        self._work, self._together = work, together
+    def __init__(self, work: Callable[[Item], None], together: float, prepare: Callable[[], Any] = lambda: None,
+                 thread: WorkThread | None = None) -> None:
+        """Waits for `prepare()`, and raises what it raises. `thread`: one that others use too; by default its own."""
+        self._work, self.together = work, together
         self._waiting: deque[Item] = deque()
         self._in_hand: list[Item] = []  # the one that is worked on, unless it was forgotten
         self._offered = -together  # when the first of those that belong together came
         self._closed = False
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         self._delivering = threading.Lock()
-        # a daemon, because a model may take longer for its picture than Ctrl-C may wait
-        prepared: Future = Future()
-        threading.Thread(target=self._run, args=(prepare, prepared), name="worker", daemon=True).start()
-        self.prepared = prepared.result()
+        self._owned = thread is None
+        self.thread = thread or WorkThread()
+        self.prepared = self._prepare(prepare)
 
-    def offer(self, item: Item) -> int:
-        """Hand over a new item. Returns how many older ones gave way to it."""
-        lost, now = 0, time.monotonic()
+    def offer(self, item: Item) -> list[Item]:
+        """Hand over a new item. Returns the older ones that gave way to it."""
+        lost: list[Item] = []
+        now = time.monotonic()
         with self._changed:
-            if now - self._offered > self._together:
-                lost, self._offered = len(self._waiting), now
+            if now - self._offered > self.together:
+                lost, self._offered = list(self._waiting), now
                 self._waiting.clear()
             self._waiting.append(item)
-            self._changed.notify()
+        self.thread.do(self._next)
         return lost
 
     def deliver(self, publish: Callable[[], None]) -> None:
@@ -67,22 +113,24 @@ class NewestWorker(Generic[Item]):
         """Start nothing and deliver nothing any more; work in hand goes on in its thread, for nobody."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
         self.clear()
+        if self._owned:
+            self.thread.close()
 
-    def _run(self, prepare: Callable[[], Any], prepared: Future) -> None:
+    def _prepare(self, prepare: Callable[[], Any]) -> Any:
         try:
-            prepared.set_result(prepare())
-        except BaseException as error:  # goes on in the thread that waits
-            prepared.set_exception(error)
-            return
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    return
-                item = self._waiting.popleft()
-                self._in_hand = [item]
-            self._work(item)
-            with self._changed:
-                self._in_hand.clear()
+            return self.thread.call(prepare)
+        except BaseException:
+            self.close()
+            raise
+
+    def _next(self) -> None:
+        """The oldest item that waits; there may be none left, since each offer asks once and items give way."""
+        with self._changed:
+            if self._closed or not self._waiting:
+                return
+            item = self._waiting.popleft()
+            self._in_hand = [item]
+        self._work(item)
+        with self._changed:
+            self._in_hand.clear()

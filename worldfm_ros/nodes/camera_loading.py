@@ -1,0 +1,60 @@
+"""A camera's generator, and how fast it is on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import time
+
+from worldfm_ros.geometry import Pose
+from worldfm_ros.nodes.camera_parameters import CameraParameters
+
+WARM_UP = 4  # pictures before the drive
+SLOW = 1.0  # seconds; one picture of a slower model tells enough
+
+Say = Callable[[str, bool], None]  # a text, and whether it is bad news
+
+
+def load_camera(settings: CameraParameters, say: Say):
+    """The generator of a camera's world and model. Tells how fast it is. Raises ValueError or OSError."""
+    if not settings.world:
+        raise ValueError("the parameter world is empty; give a world folder, as `worldfm world build` makes it")
+    # Imported here, because compiled code takes seconds to load and Ctrl-C must be heard meanwhile.
+    from worldfm_ros.generator import load_generator
+    from worldfm_ros.world.storage import read_world
+
+    world = read_world(settings.world)
+    generator = load_generator(world, settings.model, settings.seed, settings.preset)
+    measure(generator, settings, say)
+    return generator
+
+
+def measure(generator, settings: CameraParameters, say: Say) -> None:
+    """Warm up, and say what the generator's speed means for the rate."""
+    intrinsics = settings.intrinsics
+    poses = [keyframe.T_world_camera for keyframe in generator.world.keyframes] or [Pose.identity()]
+    duration = warm_up(lambda i: generator.generate(poses[i % len(poses)], intrinsics))
+    say(*speed_line(duration, settings.rate, settings.lockstep))
+
+
+def warm_up(paint: Callable[[int], object]) -> float:
+    """Seconds that a picture takes. The first compiles; ticks must not pile up behind it, and it is no measure."""
+    before = 0.0
+    for i in range(WARM_UP):
+        started = time.perf_counter()
+        paint(i)
+        duration = time.perf_counter() - started
+        if i and duration > SLOW and duration > 0.5 * before:  # else what took so long was compiling
+            break
+        before = duration
+    return duration
+
+
+def speed_line(duration: float, rate: float, lockstep: bool) -> tuple[str, bool]:
+    """What a model that takes `duration` seconds a frame means for `rate` Hz, and whether frames will be lost."""
+    text = f"this model takes {1e3 * duration:.0f} ms a frame here: "
+    possible = 1.0 / duration
+    if possible >= rate:
+        return f"{text}enough for the {rate:g} Hz asked", False
+    if lockstep:
+        return f"{text}lockstep slows the simulation to about {possible / rate:.2g} of real time and loses none", False
+    return f"{text}about {possible:.2g} of the {rate:g} Hz asked; lockstep:=true loses none", True
