@@ -67,6 +67,7 @@ setup(
         "console_scripts": [
             "worldfm = worldfm_ros.cli.main:main",
             "frame_camera = worldfm_ros.nodes.frame_camera:main",
+            "camera_rig = worldfm_ros.nodes.camera_rig:main",
             "demo_robot = worldfm_ros.nodes.demo_robot:main",
             "bag_recorder = worldfm_ros.nodes.bag_recorder:main",
             "viewer = worldfm_ros.nodes.viewer:main",

@@ -78,10 +78,25 @@ class RosSession:
             time.sleep(0.01)
         pytest.fail(f"waited {timeout} s in vain for {what}")
 
+    @staticmethod
+    def pause(seconds: float) -> None:
+        """Let the nodes do what they do; for what must not happen."""
+        time.sleep(seconds)
+
+    def stop(self, node) -> None:
+        """End one node."""
+        entry = next(entry for entry in self._spinning if entry[0] is node)
+        self._spinning.remove(entry)
+        self._end([entry])
+
     def close(self) -> None:
-        for _, _, stop, _ in self._spinning:
+        self._end(self._spinning)
+
+    @staticmethod
+    def _end(entries) -> None:
+        for _, _, stop, _ in entries:
             stop.set()
-        for node, executor, _, thread in self._spinning:
+        for node, executor, _, thread in entries:
             thread.join(5.0)
             if hasattr(node, "close"):
                 node.close()

@@ -20,8 +20,10 @@ import pytest
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.typesys import Stores, get_typestore
+import yaml
 
 from worldfm_ros.bags.recovery import recover
+from worldfm_ros.bags.splitting import Split
 from worldfm_ros.bags.writer import BALLAST, DISK_ERRORS, BagWriter
 
 STORAGES = ["mcap", "sqlite3"]
@@ -357,3 +359,66 @@ def damage(file, kind, where, length):
     else:
         (file.parent / "metadata.yaml").unlink()
     file.write_bytes(data)
+
+
+# ---- compressed and split
+
+def test_chunks_are_compressed_and_read_by_others(tmp_path):
+    sizes = {}
+    for compression in ("none", "zstd"):
+        path = tmp_path / compression
+        with BagWriter(path, "mcap", compression) as bag:
+            write_images(bag, bag.add_topic("/camera/image_raw", "sensor_msgs/msg/Image"), range(40))
+        assert numbers_in(path) == mcap_numbers(path) == list(range(40))
+        check_with_doctor(path)
+        sizes[compression] = bag.size
+    assert sizes["zstd"] < sizes["none"] / 10, "pictures of one value"
+    with pytest.raises(ValueError, match="none for sqlite3; got 'zstd' for sqlite3"):
+        BagWriter(tmp_path / "b", "sqlite3", "zstd")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("text", ["2MB", "1s"])
+def test_a_bag_that_is_split_is_one_bag(tmp_path, storage, text):
+    path = tmp_path / "bag"
+    with BagWriter(path, storage, split=Split.parse(text)) as bag:
+        images = bag.add_topic("/camera/image_raw", "sensor_msgs/msg/Image")
+        write_images(bag, images, range(20))
+        static = bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", [LATCHED])
+        empty = bytes(TYPES.serialize_cdr(TYPES.types["tf2_msgs/msg/TFMessage"]([]), "tf2_msgs/msg/TFMessage"))
+        bag.write(static, START + 20 * STEP, empty)
+        write_images(bag, images, range(21, 50))
+    information = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    files = information["relative_file_paths"]
+    suffix = "mcap" if storage == "mcap" else "db3"
+    assert len(files) > 2 and files == [f"bag_{i}.{suffix}" for i in range(len(files))]
+    assert {file.name for file in path.iterdir()} == {"metadata.yaml", *files}
+    assert sum(file["message_count"] for file in information["files"]) == information["message_count"] == 50
+    with AnyReader([path]) as reader:
+        stamps = [stamp for _, stamp, _ in reader.messages()]
+        assert stamps == [START + i * STEP for i in range(50)]
+        assert {c.topic: c.msgcount for c in reader.connections} == {"/camera/image_raw": 49, "/tf_static": 1}
+    for file, entry in zip(files, information["files"], strict=True):  # each file is complete alone
+        with AnyReader([path / file]) as reader:
+            assert reader.message_count == entry["message_count"] > 0
+    if text == "1s":
+        assert all(entry["duration"]["nanoseconds"] < 10**9 for entry in information["files"])
+
+
+def test_a_split_bag_on_a_full_disk_keeps_all_files(small_disk):
+    path = small_disk / "bag"
+    bag = BagWriter(path, "mcap", split=Split.parse("1MB"))
+    bag.open()
+    images = bag.add_topic("/camera/image_raw", "sensor_msgs/msg/Image")
+    with pytest.raises(OSError):
+        write_images(bag, images, range(10_000))
+    bag.abort()
+    numbers = numbers_in(path)
+    assert numbers == list(range(len(numbers))) and len(numbers) > 20 and len(list(path.glob("*.mcap"))) > 2
+    assert message_count(path) == len(numbers)
+
+
+@pytest.mark.parametrize("text", ["2", "GB", "-1GB", "0s", "1 lightyear", "1GB 2GB"])
+def test_a_bad_split_says_how_it_is_written(text):
+    with pytest.raises(ValueError, match="such as 2GB, 500MiB, 60s or 10min"):
+        Split.parse(text)

@@ -409,8 +409,9 @@ def test_after_the_publisher_of_tf_has_gone_nothing_is_lost(ros, bench, robot):
     stop.set()  # nothing of a node may be destroyed while it spins
     thread.join()
     bench.destroy_publisher(bench.tf)
-    ros.wait_for(lambda: camera.session.health.accounts.counts["outside"] > before["outside"] + 20, "ticks after the drive")
-    counts = camera.session.health.accounts.counts
+    accounts = camera.session.health.accounts
+    ros.wait_for(lambda: accounts.counts["outside"] > before["outside"] + 20, "ticks after the drive")
+    counts = accounts.counts
     assert counts["dropped.extrapolation_future"] == before["dropped.extrapolation_future"]
     assert counts["asked"] == counts["published"] + counts["overruns"] + counts["unfinished"]
 

@@ -21,7 +21,7 @@ from zlib import crc32
 
 from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
 
-from worldfm_ros.bags.writer import MCAP_MAGIC
+from worldfm_ros.bags.storages import MCAP_MAGIC
 
 SCHEMA, CHANNEL, MESSAGE, CHUNK = 3, 4, 5, 6
 KNOWN = range(1, 16)  # opcodes of the mcap format

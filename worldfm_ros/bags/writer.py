@@ -8,23 +8,18 @@ restores.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from io import BytesIO
 import os
 from pathlib import Path
 import sqlite3
-import struct
 from time import monotonic
-from zlib import crc32
 
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
-from rosbags.rosbag2.storage_mcap import McapWriter, PendingChunk
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.typesys import Stores, get_typestore
+
+from worldfm_ros.bags.splitting import NEVER, BagFile, Split, as_yaml, bag_metadata
+from worldfm_ros.bags.storages import FlushedMcap, FlushedSqlite3
 
 FLUSH_PERIOD = 1.0  # seconds: about what a killed writer loses
 FLUSH_BYTES = 4 * 2**20
@@ -33,107 +28,7 @@ BALLAST = "reserved_for_closing"  # a file that keeps the space which index and 
 BALLAST_STEP = 2**20  # bytes; indexing takes some 200 bytes for each MB of data, the ballast grows with the bag
 INDEXED_BY_STEP = 2**31  # bytes of data for which one ballast step is plenty
 DISK_ERRORS = (OSError, sqlite3.Error)
-NEVER = 2**63 - 1  # the start of a bag without messages, as rosbag2 writes it
-
-MCAP_MAGIC = b"\x89MCAP0\r\n"
-DATA_END = 0x0F
-CHUNK_CRC = 9 + 24  # where the checksum lies in a chunk record
-# DataEnd, a footer without a summary, magic: with it a file is complete, and readers scan it instead of using an index
-MCAP_TRAILER = struct.pack("<BQI", DATA_END, 4, 0) + struct.pack("<BQQQI", 0x02, 20, 0, 0, 0) + MCAP_MAGIC
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the bag on disk holds: messages by connection id, first and last timestamp (ns)."""
-
-    counts: dict[int, int] = field(default_factory=dict)
-    first: int = NEVER
-    last: int = 0
-
-
-class FlushedMcap(McapWriter):
-    """An mcap file that is complete after every chunk."""
-
-    def __init__(self, path: Path, compression: CompressionMode) -> None:
-        super().__init__(path, compression)
-        self.saved = Progress()
-        self.end = self.bio.tell()  # where the next chunk goes: behind the last whole one, over the trailer
-        self.bio.write(MCAP_TRAILER)
-        self.bio.flush()
-
-    def close_chunk(self) -> None:
-        if not self.chunk.msgs:
-            self.chunk.message_start_time = 0  # as the format asks of a chunk with definitions only
-        checksum = crc32(self.chunk.bio.getvalue())
-        self.bio.seek(self.end)
-        super().close_chunk()
-        end = self.bio.tell()
-        self.bio.seek(self.end + CHUNK_CRC)  # rosbags leaves it 0, and damage would be read as pictures
-        self.bio.write(struct.pack("<I", checksum))
-        self.bio.seek(end)
-        self.bio.write(MCAP_TRAILER)
-        self.bio.flush()
-        self.end = end
-        self.saved = Progress(dict(self.channel_stats), self.message_start_time, self.message_end_time)
-
-    def flush(self) -> None:
-        if self.chunk.bio.tell():
-            self.close_chunk()
-
-    def rollback(self) -> Progress:
-        """Cut the file back to the last flush."""
-        self.bio.raw.close()  # drops what is still buffered: flushing it would fail again
-        self.bio = self.path.open("r+b")
-        self.bio.truncate(self.end)
-        self.bio.seek(self.end)
-        self.bio.write(MCAP_TRAILER)
-        self.bio.flush()
-        self.chunk = PendingChunk(NEVER, 0, BytesIO(), defaultdict(list))
-        self.chunks = [chunk for chunk in self.chunks if chunk_start(chunk) < self.end]
-        self.channel_stats.update({id: self.saved.counts.get(id, 0) for id in self.channel_stats})
-        self.message_start_time, self.message_end_time = self.saved.first, self.saved.last
-        return self.saved
-
-    def close(self, version: int, metadata: str) -> None:
-        self.flush()
-        self.bio.seek(self.end)
-        super().close(version, metadata)
-
-
-def chunk_start(chunk_index: BytesIO) -> int:
-    """The file position in an mcap chunk index record: its third number."""
-    return int.from_bytes(chunk_index.getbuffer()[16:24], "little")
-
-
-class FlushedSqlite3(Sqlite3Writer):
-    """An sqlite3 file whose messages are committed at every flush, and never written before."""
-
-    def __init__(self, path: Path, compression: CompressionMode) -> None:
-        super().__init__(path, compression)
-        self.conn.close()
-        self.conn = sqlite3.connect(self.path, check_same_thread=False)  # opened here, written from a recorder's thread
-        self.conn.execute("PRAGMA cache_spill=OFF")
-        self.cursor = self.conn.cursor()
-
-    def flush(self) -> None:
-        self.conn.commit()
-
-    def rollback(self) -> Progress:
-        """Forget what was not committed."""
-        self.conn.rollback()
-        counts = dict(self.conn.execute("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
-        first, last = self.conn.execute("SELECT min(timestamp), max(timestamp) FROM messages").fetchone()
-        return Progress(counts, first, last) if counts else Progress()
-
-
-class MetadataOnly:
-    """Stands in for the storage while metadata.yaml is written of a bag that stays open."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def close(self, version: int, metadata: str) -> None:
-        """The storage stays open."""
+COMPRESSIONS = ("none", "zstd")  # of an mcap file's chunks
 
 
 class BagWriter(Writer):
@@ -144,16 +39,29 @@ class BagWriter(Writer):
 
     STORAGE_PLUGINS = {StoragePlugin.MCAP: FlushedMcap, StoragePlugin.SQLITE3: FlushedSqlite3}
 
-    def __init__(self, path: Path | str, storage: str = "mcap") -> None:
-        """Raises ValueError for an unknown storage and FileExistsError when there is something at `path`."""
+    def __init__(self, path: Path | str, storage: str = "mcap", compression: str = "none",
+                 split: Split | None = None) -> None:
+        """`compression` is that of mcap's chunks, zstd or none.
+
+        Raises ValueError for an unknown storage or compression and FileExistsError when there is something at `path`.
+        """
         names = [plugin.name.lower() for plugin in self.STORAGE_PLUGINS]
         if storage not in names:
             raise ValueError(f"bag storage is one of {', '.join(names)}, got {storage!r}")
+        if compression not in COMPRESSIONS or (compression != "none" and storage != "mcap"):
+            raise ValueError(f"bag compression is one of {', '.join(COMPRESSIONS)}, and none for {names[1]}; "
+                             f"got {compression!r} for {storage}")
         path = Path(path)
         if path.exists():
             raise FileExistsError(f"bag {path} exists and is never overwritten: name another folder or remove it")
         super().__init__(path, version=9, storage_plugin=StoragePlugin[storage.upper()])
+        if compression != "none":
+            self.compression_mode = CompressionMode.STORAGE
         self.typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._split = split or Split()
+        self._flush_bytes = min(FLUSH_BYTES, self._split.size // 8 or FLUSH_BYTES)  # others have no size yet
+        self._finished: list[BagFile] = []
+        self._first_in_file, self._last_in_file = NEVER, 0  # timestamps in the file that is open
         self._unflushed = 0
         self._written = 0
         self._flushed_at = self._metadata_at = monotonic()
@@ -164,6 +72,8 @@ class BagWriter(Writer):
             super().open()
         except sqlite3.Error as error:
             raise OSError(f"cannot create bag {self.path}: {error}") from error
+        if self._split != Split():
+            self._name_file()
         self._grow_ballast()
         self._write_metadata()
 
@@ -188,9 +98,13 @@ class BagWriter(Writer):
 
     def write(self, connection: Connection, timestamp: int, data: bytes | memoryview) -> None:
         """Append serialised (CDR) bytes at `timestamp` (ns); flushes every second and every few MB."""
+        if self._split != Split():
+            self._split_if_due(timestamp)
         super().write(connection, timestamp, data)
+        self._first_in_file = min(timestamp, self._first_in_file)
+        self._last_in_file = max(timestamp, self._last_in_file)
         self._unflushed += len(data)
-        if self._unflushed > FLUSH_BYTES or monotonic() - self._flushed_at > FLUSH_PERIOD:
+        if self._unflushed > self._flush_bytes or monotonic() - self._flushed_at > FLUSH_PERIOD:
             self.flush()
 
     def flush(self) -> None:
@@ -208,7 +122,7 @@ class BagWriter(Writer):
         """Write index and metadata. After a disk error, which is raised, the bag holds what was flushed before."""
         self._ballast.unlink(missing_ok=True)
         try:
-            super().close()
+            self._close()
         except DISK_ERRORS:
             self.abort()
             raise
@@ -220,7 +134,7 @@ class BagWriter(Writer):
         self._ballast.unlink(missing_ok=True)
         self._roll_back()
         try:
-            super().close()
+            self._close()
         except DISK_ERRORS:  # not even room for the index: readers scan the file instead
             if self.storage is not None:
                 self._roll_back()
@@ -228,9 +142,55 @@ class BagWriter(Writer):
             self.metapath.with_suffix(".yaml.tmp").unlink(missing_ok=True)  # metadata.yaml is that of the last flush
 
     def _roll_back(self) -> None:
-        saved = self.storage.rollback()
-        self.counts = {connection.id: saved.counts.get(connection.id, 0) for connection in self.connections}
-        self.min_timestamp, self.max_timestamp = saved.first, saved.last
+        files = [*self._finished, self.storage.rollback()]
+        self.counts = {connection.id: sum(file.counts.get(connection.id, 0) for file in files)
+                       for connection in self.connections}
+        self.min_timestamp, self.max_timestamp = min(file.first for file in files), max(file.last for file in files)
+        self._first_in_file, self._last_in_file = files[-1].first, files[-1].last
+
+    def _close(self) -> None:
+        """Close the file that is open, and tell of all in metadata.yaml. Raises what the disk raises."""
+        content = self._metadata()
+        self.storage.close(self.version, as_yaml(content).strip())
+        self.storage = None
+        self._replace_metadata(content)
+
+    def _name_file(self) -> None:
+        """As rosbag2 names the files of a bag that is split."""
+        path = self.storage.path
+        self.storage.rename(f"{self.path.name}_{len(self._finished)}{path.suffix}")
+
+    def _split_if_due(self, timestamp: int) -> None:
+        """Go on in another file, when this one is large or long enough."""
+        start = self._first_in_file
+        size = self.storage.path.stat().st_size if self._split.size else 0
+        if start == NEVER or not self._split.is_due(size, timestamp - start):
+            return
+        self.flush()
+        file, announced = self._file(), self.storage.announced
+        self.storage.close(self.version, as_yaml(self._metadata()).strip())
+        self._finished.append(file)
+        self.storage = self.STORAGE_PLUGINS[self.storage_plugin](self.path, self.compression_mode)
+        self._name_file()
+        self._first_in_file, self._last_in_file = NEVER, 0
+        types: set[str] = set()
+        for connection, offered_qos in announced:
+            if connection.msgtype not in types:
+                self.storage.add_msgtype(connection)
+                types.add(connection.msgtype)
+            self.storage.add_connection(connection, offered_qos)
+        self.storage.flush()
+        self._write_metadata()
+
+    def _file(self) -> BagFile:
+        """The file that is open, with all that was written to it."""
+        before = self._finished
+        counts = {id: count - sum(file.counts.get(id, 0) for file in before) for id, count in self.counts.items()}
+        return BagFile(self.storage.path.name, counts, self._first_in_file, self._last_in_file)
+
+    def _metadata(self) -> dict[str, object]:
+        files = [*self._finished, self._file()]
+        return bag_metadata(files, self.connections, self.storage_plugin.name.lower(), self.version)
 
     @property
     def _ballast(self) -> Path:
@@ -244,14 +204,10 @@ class BagWriter(Writer):
 
     def _write_metadata(self) -> None:
         """Replace metadata.yaml by the counts of now."""
-        with self._storage_kept_open():
-            super().close()
+        self._replace_metadata(self._metadata())
         self._metadata_at = monotonic()
 
-    @contextmanager
-    def _storage_kept_open(self):
-        storage, self.storage = self.storage, MetadataOnly(self.storage.path)
-        try:
-            yield
-        finally:
-            self.storage = storage
+    def _replace_metadata(self, content: dict[str, object]) -> None:
+        temporary = self.metapath.with_suffix(".yaml.tmp")
+        temporary.write_text(as_yaml({"rosbag2_bagfile_information": content}), "utf8")
+        temporary.replace(self.metapath)

@@ -3,68 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 import difflib
 import math
 import os
 from pathlib import Path
 import re
 
+from worldfm_ros.bags.splitting import Split
 from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.nodes.parameter_fields import default_of, describe
 from worldfm_ros.sources.rgbd_folder import read_poses
 
 MAX_RATE = 1000.0
 MAX_PORT = 65535
 MAX_TIMEOUT = 60.0  # seconds
-PATHS = ("world", "model", "trajectory", "bag", "params_file")  # which may begin with ~
+PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig")  # which may begin with ~
 ROS_NAME = r"[A-Za-z_]\w*"
 
 
-def _argument(default, text: str):
-    return field(default=default, metadata={"text": text})
+def argument(default, text: str):
+    """A dataclass field that is an argument: bool, int, float or str, as `default` is."""
+    return describe(default, text)
 
 
 @dataclass(frozen=True)
 class SimulationArguments:
     """The `name:=value` arguments of a simulation. Raises ValueError naming the argument that is wrong."""
 
-    world: str = _argument("apartment", "world folder; 'apartment' is the demo world, built on first use")
-    model: str = _argument("worldfm-tiny", "frame model; 'anchors' is the point drawing, its holes filled, no network")
-    width: int = _argument(320, "image width, pixels")
-    height: int = _argument(240, "image height, pixels")
-    hfov: float = _argument(70.0, "horizontal field of view, degrees")
-    rate: float = _argument(10.0, "images per second (and poses per second of a trajectory)")
-    duration: float = _argument(0.0, "seconds of motion, then the simulation ends; 0 = until stopped")
-    trajectory: str = _argument(
+    world: str = argument("apartment", "world folder; 'apartment' is the demo world, built on first use")
+    model: str = argument("worldfm-tiny", "frame model; 'anchors' is the point drawing, its holes filled, no network")
+    width: int = argument(320, "image width, pixels")
+    height: int = argument(240, "image height, pixels")
+    hfov: float = argument(70.0, "horizontal field of view, degrees")
+    rate: float = argument(10.0, "images per second (and poses per second of a trajectory)")
+    duration: float = argument(0.0, "seconds of motion, then the simulation ends; 0 = until stopped")
+    trajectory: str = argument(
         "", "poses file that the camera follows; without one the robot drives itself or obeys /cmd_vel"
     )
-    record: bool = _argument(False, "record a bag")
-    lockstep: str = _argument("auto", "true: time goes on when every camera has published its frame, and none is lost; "
+    record: bool = argument(False, "record a bag")
+    lockstep: str = argument("auto", "true: time goes on when every camera has published its frame, and none is lost; "
                                       "false: real time; auto = true when a bag is recorded and the clock is ours")
-    real_time_factor: float = _argument(1.0, "in lockstep, how much faster than real time it may be; 0 = any speed")
-    bag: str = _argument("", "bag folder to create; default worldfm_<date>_<time>")
-    viewer: bool = _argument(True, "serve the live image on http://localhost:PORT")
-    host: str = _argument("127.0.0.1", "address of the viewer; 0.0.0.0 shows it to the whole network")
-    port: int = _argument(8080, "port of the viewer; 0 takes any free one")
-    seed: int = _argument(0, "seed of the robot's tour and of the model's noise")
-    namespace: str = _argument("camera", "namespace of the camera's topics")
-    robot: str = _argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
+    real_time_factor: float = argument(1.0, "in lockstep, how much faster than real time it may be; 0 = any speed")
+    bag: str = argument("", "bag folder to create; default worldfm_<date>_<time>")
+    split: str = argument("", "the bag goes on in another file after a size or duration, such as 2GB or 10min")
+    compressed: bool = argument(False, "record image_raw/compressed and compressedDepth in place of the raw images")
+    viewer: bool = argument(True, "serve the live image on http://localhost:PORT")
+    host: str = argument("127.0.0.1", "address of the viewer; 0.0.0.0 shows it to the whole network")
+    port: int = argument(8080, "port of the viewer; 0 takes any free one")
+    seed: int = argument(0, "seed of the robot's tour and of the model's noise")
+    namespace: str = argument("camera", "namespace of the camera's topics")
+    rig: str = argument("", "YAML file of several cameras in place of one; what it says beats the camera's arguments")
+    robot: str = argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
                                "several simulations share a ROS domain")
-    tf_prefix: str = _argument("", "before the frames odom, base_link, camera_link and camera_frame, such as r1/: for "
+    tf_prefix: str = argument("", "before the frames odom, base_link, camera_link and camera_frame, such as r1/: for "
                                    "robots that share one /tf")
-    use_sim_time: bool = _argument(False, "follow the /clock that somebody else publishes")
-    camera_frame: str = _argument("camera_optical_frame", "TF frame of the camera, optical axes")
-    map_frame: str = _argument("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
-    preset: str = _argument("exact", "exact, or fast: a network's picture may change for speed")
-    tf_timeout: float = _argument(0.5, "seconds to wait for the TF of a stamp before its image is dropped")
-    always_on: bool = _argument(False, "paint even when nobody subscribes")
-    params_file: str = _argument("", "ROS parameter file; arguments given on the command line beat it")
+    use_sim_time: bool = argument(False, "follow the /clock that somebody else publishes")
+    camera_frame: str = argument("camera_optical_frame", "TF frame of the camera, optical axes")
+    map_frame: str = argument("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
+    preset: str = argument("exact", "exact, or fast: a network's picture may change for speed")
+    tf_timeout: float = argument(0.5, "seconds to wait for the TF of a stamp before its image is dropped")
+    always_on: bool = argument(False, "paint even when nobody subscribes")
+    params_file: str = argument("", "ROS parameter file; arguments given on the command line beat it")
 
     def __post_init__(self) -> None:
         for name in PATHS:
             object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         for name in ("namespace", "robot"):
-            object.__setattr__(self, name, _namespace(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_namespace(name, getattr(self, name)))
         object.__setattr__(self, "lockstep", _lockstep(self.lockstep))
         if self.use_sim_time and self.lockstep == "true":
             raise ValueError("lockstep:=true makes the time here, use_sim_time:=true follows somebody else's /clock; "
@@ -82,6 +88,9 @@ class SimulationArguments:
             raise ValueError(f"rate is above 0 and at most {MAX_RATE:g} Hz, got {self.rate}")
         if not 0.0 <= self.duration < math.inf:
             raise ValueError(f"duration is 0 (until stopped) or a number of seconds, got {self.duration}")
+        Split.parse(self.split)
+        if (self.split or self.compressed) and not self.record:
+            raise ValueError("split and compressed say how to record; add record:=true")
         if self.bag and not self.record:
             raise ValueError(f"bag:={self.bag} asks for a recording; add record:=true")
         if self.bag and Path(self.bag).exists():
@@ -103,7 +112,7 @@ class SimulationArguments:
         return self.lockstep == "true" or (self.lockstep == "auto" and self.record and not self.use_sim_time)
 
 
-def _namespace(name: str, value: str) -> str:
+def checked_namespace(name: str, value: str) -> str:
     """A namespace without slashes around it. Raises ValueError for what ROS does not allow."""
     value = value.strip("/")
     if value and not re.fullmatch(f"{ROS_NAME}(/{ROS_NAME})*", value, re.ASCII):
@@ -137,7 +146,7 @@ def arguments_from_text(values: Mapping[str, str], kind: type = SimulationArgume
     for name in values:
         if name not in known:
             raise ValueError(unknown_argument(name, kind))
-    return kind(**{name: _parse(name, known[name].default, text) for name, text in values.items()})
+    return kind(**{name: _parse(name, default_of(known[name]), text) for name, text in values.items()})
 
 
 def unknown_argument(name: str, kind: type = SimulationArguments) -> str:
@@ -155,6 +164,8 @@ def likely_argument(name: str, kind: type = SimulationArguments) -> str:
 
 def as_text(value: object) -> str:
     """A value as it is written after `name:=`."""
+    if isinstance(value, list):
+        return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -164,6 +175,8 @@ def _parse(name: str, default: object, text: str) -> object:
         if text.lower() not in words:
             raise ValueError(f"{name} is true or false, got {text!r}")
         return words[text.lower()]
+    if isinstance(default, list):
+        return [word for word in text.split(",") if word]
     try:
         return type(default)(text)
     except ValueError:

@@ -24,6 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
+from worldfm_ros.bags.splitting import Split
 from worldfm_ros.bags.writer import BagWriter
 from worldfm_ros.nodes.accounts import Ledger
 from worldfm_ros.nodes.graph import recorded_topics
@@ -40,13 +41,15 @@ DEPTH = 100  # messages that DDS keeps for a topic while the executor is busy
 TAKE_TIME = 1.0  # seconds, at the end, for what DDS has delivered and nobody has taken, and the cameras' final accounts
 CLOCK_PERIOD = 0.5  # seconds between two looks for a publisher of /clock
 DISK_FAILED, NOTHING_RECORDED, INCOMPLETE = 1, 2, 3  # exit codes
-TOPICS = recorded_topics("camera")
+TOPICS = recorded_topics(["camera"])
 
 
 @dataclass(frozen=True)
 class RecorderParameters:
     bag: str = describe("", "folder of the new bag; missing parents are created, an existing one is refused")
     storage: str = describe("mcap", "file format: mcap or sqlite3")
+    compression: str = describe("auto", "of the chunks of an mcap file: zstd or none; auto = zstd for mcap")
+    split: str = describe("", "go on in another file after a size or duration, such as 2GB or 10min; empty = never")
     topics: list[str] = describe(TOPICS, 'what to record, each as "NAME TYPE"; /clock is added when it is published')
     lockstep: bool = describe(False, "answer the simulator's steps, each when all of it has come and the disk keeps up")
     wait_for: list[str] = describe([], "in lockstep, the nodes whose answer to a step comes before this one's")
@@ -214,7 +217,11 @@ def open_bag(parameters: RecorderParameters, topics: list[Topic]) -> BagWriter:
     """A new bag; ValueError or OSError when the topics or the folder do not do."""
     if not parameters.bag:
         raise ValueError("parameter bag is the folder of the new bag: -p bag:=FOLDER")
-    bag = BagWriter(Path(parameters.bag).expanduser().absolute(), parameters.storage)
+    compression = parameters.compression
+    if compression == "auto":
+        compression = "zstd" if parameters.storage == "mcap" else "none"
+    path = Path(parameters.bag).expanduser().absolute()
+    bag = BagWriter(path, parameters.storage, compression, Split.parse(parameters.split))
     for topic in topics:
         bag.check_type(topic.type)
     bag.open()

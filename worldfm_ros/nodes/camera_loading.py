@@ -14,18 +14,25 @@ SLOW = 1.0  # seconds; one picture of a slower model tells enough
 Say = Callable[[str, bool], None]  # a text, and whether it is bad news
 
 
-def load_camera(settings: CameraParameters, say: Say):
-    """The generator of a camera's world and model. Tells how fast it is. Raises ValueError or OSError."""
+def load_camera(settings: CameraParameters, again: bool, say: Say):
+    """The generator of a camera's world and model. Tells how fast it is. Raises ValueError or OSError.
+
+    `again`: whether the files may have changed; without it one that is loaded already would do, if there was one.
+    """
+    generator = load_generator_of(settings)
+    measure(generator, settings, say)
+    return generator
+
+
+def load_generator_of(settings: CameraParameters):
+    """The generator of a camera's world and model, cold. Raises ValueError or OSError."""
     if not settings.world:
         raise ValueError("the parameter world is empty; give a world folder, as `worldfm world build` makes it")
     # Imported here, because compiled code takes seconds to load and Ctrl-C must be heard meanwhile.
     from worldfm_ros.generator import load_generator
     from worldfm_ros.world.storage import read_world
 
-    world = read_world(settings.world)
-    generator = load_generator(world, settings.model, settings.seed, settings.preset)
-    measure(generator, settings, say)
-    return generator
+    return load_generator(read_world(settings.world), settings.model, settings.seed, settings.preset)
 
 
 def measure(generator, settings: CameraParameters, say: Say) -> None:

@@ -9,7 +9,7 @@ import os
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.encodings import FORMATS
 from worldfm_ros.nodes.mounts import parse_mount
-from worldfm_ros.nodes.parameters import describe
+from worldfm_ros.nodes.parameter_fields import describe
 from worldfm_ros.share import NO_NETWORK
 
 MODES = ("rate", "tf", "trigger")

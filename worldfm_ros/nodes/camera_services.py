@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
@@ -23,7 +24,8 @@ class CameraServices:
 
     def __init__(self, node) -> None:
         self._node = node
-        node.create_service(Trigger, "~/trigger", self._trigger)
+        # a group of its own: while an answer waits for its image, rclpy starts no other callback of its group
+        node.create_service(Trigger, "~/trigger", self._trigger, callback_group=ReentrantCallbackGroup())
         node.create_service(SetBool, "~/pause", self._pause)
         node.create_service(Trigger, "~/reset", self._reset)
         node.create_service(Trigger, "~/reload_model", self._reload)

@@ -47,12 +47,12 @@ class Tick:
 class CameraSession:
     """Lives from configure to cleanup. Raises ValueError or OSError for what it cannot work with."""
 
-    def __init__(self, node, settings: CameraParameters, load: Callable[[CameraParameters], object],
+    def __init__(self, node, settings: CameraParameters, load: Callable[[CameraParameters, bool], object],
                  thread: WorkThread | None) -> None:
-        """`load(settings)`: the generator; called in the thread that paints."""
+        """`load(settings, again)`: the generator, `again` from its files; called in the thread that paints."""
         self._node, self.settings, self._load = node, settings, load
         self.intrinsics: Intrinsics = settings.intrinsics
-        self._worker = NewestWorker(self._paint, _together(settings), lambda: load(settings), thread)
+        self._worker = NewestWorker(self._paint, _together(settings), lambda: load(settings, False), thread)
         self.generator = self._worker.prepared
         self.map_frame = settings.map_frame or self.generator.world.frame_id
         self._begun = False  # whether TF has been known for a tick
@@ -136,7 +136,7 @@ class CameraSession:
         generator = self.generator
         if any(getattr(new, name) != getattr(old, name) for name in REMADE):
             new.check_folders()
-            generator = self._worker.thread.call(lambda: self._load(new))
+            generator = self._worker.thread.call(lambda: self._load(new, False))
         self.settings, self.intrinsics, self.generator = new, intrinsics, generator
         self._worker.together = _together(new)
         if generator.world is not self._world_outputs.world:
@@ -148,7 +148,7 @@ class CameraSession:
 
     def reload(self) -> None:
         """Read world and model again. Raises ValueError or OSError, nothing changed."""
-        self.generator = self._worker.thread.call(lambda: self._load(self.settings))
+        self.generator = self._worker.thread.call(lambda: self._load(self.settings, True))
         self._world_outputs.tell(self.generator.world)
 
     def forget(self, reason: str, why: str) -> None:

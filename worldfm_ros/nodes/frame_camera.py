@@ -26,12 +26,12 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class FrameCamera(LifecycleNode):
     """The node. Raises ValueError or OSError for a world, model or parameter that it cannot work with."""
 
-    def __init__(self, generator=None, thread: WorkThread | None = None, **node_options) -> None:
+    def __init__(self, generator=None, thread: WorkThread | None = None, load=load_camera, **node_options) -> None:
         """`generator`: anything with generate(T_map_camera, intrinsics) -> Frame and a world with a frame_id; by
-        default the parameters' world and model. `thread`: what paints, when several cameras share it.
+        default what `load` makes of the parameters. `thread`: what paints, when several cameras share it.
         """
         super().__init__("frame_camera", **node_options)
-        self._given, self._thread = generator, thread
+        self._given, self._thread, self._loader = generator, thread, load
         self.session: CameraSession | None = None
         self.active = False
         self.settings = declare_parameters(self, CameraParameters)
@@ -86,8 +86,8 @@ class FrameCamera(LifecycleNode):
         if self.session:
             self.session.close()
 
-    def _load(self, settings: CameraParameters):
-        return self._given or load_camera(settings, self._say)
+    def _load(self, settings: CameraParameters, again: bool):
+        return self._given or self._loader(settings, again, self._say)
 
     def _adopt(self, new: CameraParameters) -> None:
         if self.session:

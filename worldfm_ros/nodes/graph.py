@@ -18,11 +18,13 @@ import yaml
 
 from worldfm_ros.nodes.arguments import SimulationArguments
 from worldfm_ros.nodes.lockstep import DONE_TOPIC, STEP_TOPIC
+from worldfm_ros.nodes.rig import read_rig
 from worldfm_ros.progress import Progress
 from worldfm_ros.share import NO_NETWORK, find_model, share_directory
 from worldfm_ros.world.storage import read_manifest
 
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock", STEP_TOPIC, DONE_TOPIC)
+RIG = "camera_rig"
 RESTARTS = 3  # of a node that was killed; a cause that comes again is none that passes
 STOPPED = (signal.SIGINT, signal.SIGTERM)
 SHARED_MEMORY = 512 * 2**20  # bytes that a handful of processes with the segment of config/fastdds.xml take
@@ -55,8 +57,9 @@ class NodeSpec:
         return f"{self.executable} {how}"
 
     @property
-    def node_name(self) -> str:
-        return self.executable
+    def has_own_names(self) -> bool:
+        """Whether the process names its nodes: several, which a name given to the process would reach all."""
+        return self.executable == RIG
 
     @property
     def module(self) -> str:
@@ -77,7 +80,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
         written = {name: values[name] for name in names if name in given}
         return {name: values[name] for name in names} | wiring | parameters_of(node, blocks) | written
 
-    model = str(parameters(f"{camera}/frame_camera", ("model",))["model"])
+    model = str(parameters(f"{camera}/{RIG if arguments.rig else 'frame_camera'}", ("model",))["model"])
     if model != NO_NETWORK:
         find_model(model)  # before the world, which may have to be built
     world = world_folder(arguments.world)
@@ -93,18 +96,22 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     given |= {"camera_frame", "frame_prefix"} if arguments.tf_prefix else set()
     # who follows a clock that is not the machine's: in lockstep the robot makes it
     follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
-    names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "camera_frame",
-             "tf_timeout", "always_on", "lockstep")
-    nodes = [NodeSpec("frame_camera", arguments.namespace, parameters(f"{camera}/frame_camera", names, **follows),
+    executable = RIG if arguments.rig else "frame_camera"
+    names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "tf_timeout",
+             "always_on", "lockstep", *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
+    nodes = [NodeSpec(executable, arguments.namespace, parameters(f"{camera}/{executable}", names, **follows),
                       respawns=True)]
-    cameras = [f"{arguments.namespace}/frame_camera".lstrip("/")]
+    inside = [relative(arguments.namespace, name) for name in read_rig(arguments.rig)] if arguments.rig else [
+        arguments.namespace]
+    cameras = [relative(namespace, "frame_camera") for namespace in inside]
     if arguments.record:
-        recorder = parameters(f"{top}/bag_recorder", ("bag", "lockstep"), topics=recorded_topics(arguments.namespace),
+        recorder = parameters(f"{top}/bag_recorder", ("bag", "lockstep", "split"),
+                              topics=recorded_topics(inside, arguments.compressed),
                               wait_for=[*cameras, "demo_robot"], **follows)
         nodes.append(NodeSpec("bag_recorder", parameters=recorder, listens=True))
     wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
     if arguments.viewer:
-        image = relative(arguments.namespace, "image_raw")
+        image = relative(inside[0], "image_raw")
         shown = parameters(f"{top}/viewer", ("host", "port", "map_frame"), image=image)
         nodes.append(NodeSpec("viewer", parameters=shown, essential=False, listens=True, respawns=True))
     names = ("world", "trajectory", "rate", "duration", "seed", "map_frame", "camera_frame", "lockstep",
@@ -125,12 +132,14 @@ def relative(namespace: str, topic: str) -> str:
     return f"{namespace}/{topic}".lstrip("/")
 
 
-def recorded_topics(namespace: str) -> list[str]:
-    """What a recording holds, as "NAME TYPE"; the recorder adds /clock when it is published."""
-    kinds = {"image_raw": "Image", "camera_info": "CameraInfo", "depth/image_rect": "Image",
-             "depth/camera_info": "CameraInfo", "segmentation/image_raw": "Image"}
+def recorded_topics(namespaces: Sequence[str], compressed: bool = False) -> list[str]:
+    """What a recording of cameras holds, as "NAME TYPE"; the recorder adds /clock when it is published."""
+    images = {"image_raw/compressed": "CompressedImage", "depth/image_rect/compressedDepth": "CompressedImage"} if (
+        compressed) else {"image_raw": "Image", "depth/image_rect": "Image"}
+    kinds = images | {"camera_info": "CameraInfo", "depth/camera_info": "CameraInfo", "segmentation/image_raw": "Image"}
     return [
-        *(f"{relative(namespace, topic)} sensor_msgs/msg/{kind}" for topic, kind in kinds.items()),
+        *(f"{relative(namespace, topic)} sensor_msgs/msg/{kind}" for namespace in namespaces
+          for topic, kind in kinds.items()),
         "odom nav_msgs/msg/Odometry",
         "/tf_static tf2_msgs/msg/TFMessage",
         "/tf tf2_msgs/msg/TFMessage",
@@ -193,7 +202,8 @@ def parameters_of(node: str, blocks: Blocks) -> dict[str, object]:
 
 def warn_of_unused_keys(blocks: Blocks, file: str, top: str, camera: str) -> None:
     """Say which keys belong to no node that a simulation has, whether it is started now or not."""
-    nodes = (f"{camera}/frame_camera", *(f"{top}/{name}" for name in ("bag_recorder", "viewer", "demo_robot")))
+    others = (f"{top}/{name}" for name in ("bag_recorder", "viewer", "demo_robot"))
+    nodes = (f"{camera}/frame_camera", f"{camera}/{RIG}", *others)
     for key in blocks:
         if not any(_matches(key, node) for node in nodes):
             print(f"warning: {file}: {key!r} is none of the nodes {', '.join(nodes)}; its parameters have no effect",

@@ -22,6 +22,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 from worldfm_ros.nodes.arguments import arguments_from_text, as_text, likely_argument, unknown_argument
 from worldfm_ros.nodes.graph import RESTARTS, STOPPED, NodeSpec, fast_dds_profiles
+from worldfm_ros.nodes.parameter_fields import default_of
 
 RESPAWN_DELAY = 1.0  # seconds, in which a launch that fails is shut down first
 
@@ -31,7 +32,7 @@ Graph = Callable[[object, frozenset[str]], Sequence[NodeSpec]]
 def describe(file: str, arguments: type, graph: Graph) -> LaunchDescription:
     """The launch description of `file`: `arguments`, a dataclass, become nodes by `graph(arguments, given)`."""
     declarations = [
-        DeclareLaunchArgument(f.name, default_value=as_text(f.default), description=f.metadata["text"])
+        DeclareLaunchArgument(f.name, default_value=as_text(default_of(f)), description=f.metadata["text"])
         for f in fields(arguments)
     ]
     profiles = [SetEnvironmentVariable(name, value) for name, value in fast_dds_profiles(os.environ).items()]
@@ -43,7 +44,7 @@ def describe(file: str, arguments: type, graph: Graph) -> LaunchDescription:
         refuse_unknown(typed - values.keys(), Path(file).name, arguments)
         chosen = arguments_from_text(values, arguments)
         given = frozenset(
-            f.name for f in fields(arguments) if f.name in typed or getattr(chosen, f.name) != f.default
+            f.name for f in fields(arguments) if f.name in typed or getattr(chosen, f.name) != default_of(f)
         )
         pushed = context.launch_configurations.get("ros_namespace", "").rstrip("/")
         nodes = [(action(spec, pushed), spec) for spec in graph(chosen, given)]
@@ -96,7 +97,7 @@ def action(spec: NodeSpec, pushed: str) -> Node:
     return Node(
         package="worldfm_ros",
         executable=spec.executable,
-        name=spec.node_name,
+        name=None if spec.has_own_names else spec.executable,
         namespace=spec.namespace,
         parameters=[dict(spec.parameters)],
         remappings=[(name, f"{pushed}{target}") for name, target in spec.remaps.items()],

@@ -16,30 +16,24 @@ import sys
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 
+from worldfm_ros.nodes.parameter_fields import default_of, describe
+
+__all__ = ["declare_parameters", "describe", "follow_changes"]
+
 LIKENESS = 0.8  # 0 to 1; two letters exchanged in a word of five
 _MAX_INTEGER = 2**63 - 1
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", list: "a list of strings"}
 
 
-def describe(default, text: str, minimum=None, maximum=None, changes: bool = False):
-    """A dataclass field that is a ROS parameter: bool, int, float, str or list of str, as `default` is. One that
-    `changes` may be set while the node runs (follow_changes).
-    """
-    metadata = {"text": text, "minimum": minimum, "maximum": maximum, "changes": changes}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def declare_parameters(node, cls):
-    """Declare every field of dataclass `cls` on the node, read-only unless it changes, and return an instance with the
-    node's values.
+def declare_parameters(node, cls, fixed: bool = False):
+    """Declare every field of dataclass `cls` on the node, read-only unless it changes (and none is `fixed`), and return
+    an instance with the node's values.
 
     A whole number is accepted where a float is asked (`rate:=10`). Raises ValueError that names the parameter, what it
     takes and what came, and for a name that is almost one of them; another unknown name is warned of.
     """
     _check_names(node, [field.name for field in dataclasses.fields(cls)])
-    return cls(**{field.name: _declare(node, field) for field in dataclasses.fields(cls)})
+    return cls(**{field.name: _declare(node, field, fixed) for field in dataclasses.fields(cls)})
 
 
 def follow_changes(node, current: Callable[[], object], adopt: Callable[[object], None]) -> None:
@@ -73,13 +67,13 @@ def _check_names(node, names: list[str]) -> None:
         node.get_logger().warning(f"there is no parameter {given!r}; it is ignored. The parameters: {', '.join(names)}")
 
 
-def _declare(node, field: dataclasses.Field):
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+def _declare(node, field: dataclasses.Field, fixed: bool):
+    default = default_of(field)
     # Declared twice: first with any type, because rclpy's own refusal of `rate:=10` for a float names no remedy.
     given = node.declare_parameter(field.name, default, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(field.name)
     value = _checked(field, type(default), given)
-    node.declare_parameter(field.name, value, _descriptor(field, type(default)), ignore_override=True)
+    node.declare_parameter(field.name, value, _descriptor(field, type(default), fixed), ignore_override=True)
     return value
 
 
@@ -98,8 +92,9 @@ def _checked(field: dataclasses.Field, kind: type, value):
     return value
 
 
-def _descriptor(field: dataclasses.Field, kind: type) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=field.metadata["text"], read_only=not field.metadata["changes"])
+def _descriptor(field: dataclasses.Field, kind: type, fixed: bool) -> ParameterDescriptor:
+    read_only = fixed or not field.metadata["changes"]
+    descriptor = ParameterDescriptor(description=field.metadata["text"], read_only=read_only)
     low, high = field.metadata["minimum"], field.metadata["maximum"]
     if low is None and high is None:
         return descriptor

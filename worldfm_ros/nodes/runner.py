@@ -49,7 +49,8 @@ class _StopSignals:
 
 
 def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
-    """Make the node and spin it until a stop signal, or until it sets `node.exit_code` to a number.
+    """Make the node and spin it (with others, where it has `nodes`) until a stop signal, or until it sets
+    `node.exit_code` to a number.
 
     Returns the process's exit code: the node's, else 0; and 2 after one line on stderr when the node could not start
     (REFUSALS). Calls `node.close()` at the end if there is one. To be called once, from the main thread;
@@ -92,7 +93,8 @@ def leave(status: int) -> NoReturn:
 
 def _spin(node, signals: _StopSignals) -> int:
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for each in getattr(node, "nodes", [node]):
+        executor.add_node(each)
     try:
         while not signals.received and getattr(node, "exit_code", None) is None:
             executor.spin_once(timeout_sec=WAKE_UP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import SetBool
@@ -46,9 +47,11 @@ class StandardServices:
         self._stepping: Future | None = None
         handlers = {"GetSimulatorFeatures": self._features, "GetSimulationState": self._get_state,
                     "SetSimulationState": self._set_state, "StepSimulation": self._step}
+        group = ReentrantCallbackGroup()  # while a step is awaited, rclpy starts no other callback of its group
         for kind, handler in handlers.items():
             if hasattr(services, kind):
-                node.create_service(getattr(services, kind), f"~/{snake_case(kind)}", handler)
+                node.create_service(getattr(services, kind), f"~/{snake_case(kind)}", handler,
+                                    callback_group=group)
         stepper.on_idle = self._end_steps
 
     def _features(self, request, response):
