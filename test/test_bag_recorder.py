@@ -204,7 +204,7 @@ def test_existing_bag_is_refused(tmp_path):
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_full_disk_ends_the_recording_and_keeps_the_bag(node, small_disk, storage):  # noqa: F811
     path = small_disk / "bag"
-    with recording(node, path, f"storage:={storage}") as (camera, process):
+    with recording(node, path, f"storage:={storage}", "compression:=none") as (camera, process):
         camera.side = 256
         wait_for(lambda: camera.publish(1) or process.poll() is not None)
         output = process.stdout.read()

@@ -30,6 +30,7 @@ COMMANDS = {
     "bag recover": "bag:recover_bag",
     "bench render": "bench:bench_render",
     "bench generate": "bench:bench_generate",
+    "bench publish": "bench:bench_publish",
 }
 
 

@@ -78,6 +78,10 @@ class CameraOutputs:
         self.topics = [each.topic_name for (each, _), topic in zip(self._outputs, makers, strict=True)
                        if topic != "confidence/image_raw"]
 
+    def publisher(self, topic: str):
+        """The publisher of a topic by its relative name."""
+        return next(each for each, _ in self._outputs if each.topic_name.endswith(f"/{topic}"))
+
     def wanted(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         return any(self.subscribers())

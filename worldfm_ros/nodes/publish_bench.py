@@ -1,0 +1,82 @@
+"""What `worldfm bench publish` runs: in one process the camera's outputs with given pictures, in another a reader.
+
+    python -m worldfm_ros.nodes.publish_bench publish|listen '{"width": 640, "height": 480, "qos": "reliable", ...}'
+
+Each prints one line of JSON at its end. It has no model, so that what is timed is the way from a frame to DDS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import json
+import sys
+from time import monotonic, perf_counter, sleep
+from types import SimpleNamespace
+
+import numpy as np
+import rclpy
+from rclpy.duration import Duration
+from sensor_msgs.msg import Image
+
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.nodes.camera_outputs import CameraOutputs, OutputSettings, Shot
+from worldfm_ros.nodes.conversions import make_header
+from worldfm_ros.nodes.qos import preset
+
+TOPIC = "image_raw"
+DISCOVERY = 20.0  # seconds
+SILENCE = 2.0  # seconds without an image after which a listener has heard all
+
+
+@dataclass(frozen=True)
+class PublishCase:
+    """`frames` pictures of a size at `rate` Hz, with a QoS preset."""
+
+    width: int
+    height: int
+    qos: str
+    frames: int = 300
+    rate: float = 30.0
+
+
+def publish(case: PublishCase) -> dict:
+    """{"publish_ms": the median of the call that publishes, "p95_ms", "sent"}."""
+    node = rclpy.create_node("publish_bench")
+    outputs = CameraOutputs(node, OutputSettings(qos=case.qos), "map")
+    deadline = monotonic() + DISCOVERY
+    while not outputs.wanted() and monotonic() < deadline:
+        sleep(0.01)
+    sleep(0.2)  # both sides know each other
+    intrinsics = Intrinsics.from_hfov(case.width, case.height, 1.2)
+    noise = np.random.default_rng(0).integers(0, 256, (case.height + case.frames, case.width, 3), dtype=np.uint8)
+    times, begin = [], monotonic()
+    for i in range(case.frames):
+        frame = SimpleNamespace(rgb=noise[i:i + case.height])
+        shot = Shot(frame, make_header(i + 1, "camera"), Pose.identity(), intrinsics)
+        started = perf_counter()
+        outputs.publish(shot)
+        times.append(1e3 * (perf_counter() - started))
+        sleep(max(0.0, begin + (i + 1) / case.rate - monotonic()))
+    outputs.publisher(TOPIC).wait_for_all_acked(Duration(seconds=SILENCE))
+    return {"publish_ms": float(np.median(times)), "p95_ms": float(np.percentile(times, 95)), "sent": len(times)}
+
+
+def listen(case: PublishCase) -> dict:
+    """{"received": how many pictures came}."""
+    node, received = rclpy.create_node("listener"), [0]
+    last = [monotonic() + DISCOVERY]
+
+    def count(data: bytes) -> None:
+        received[0] += 1
+        last[0] = monotonic()
+
+    node.create_subscription(Image, TOPIC, count, preset(case.qos), raw=True)
+    while received[0] < case.frames and monotonic() < last[0] + SILENCE:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    return {"received": received[0]}
+
+
+if __name__ == "__main__":
+    role, text = sys.argv[1:3]
+    rclpy.init()
+    print(json.dumps({"publish": publish, "listen": listen}[role](PublishCase(**json.loads(text)))), flush=True)
