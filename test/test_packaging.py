@@ -14,7 +14,7 @@ import zipfile
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-EXECUTABLES = {"worldfm", "frame_camera", "demo_robot", "bag_recorder", "viewer"}
+EXECUTABLES = {"worldfm", "frame_camera", "camera_rig", "demo_robot", "bag_recorder", "viewer"}
 ROSDEP_KEY_OF = {"opencv-python-headless": "opencv", "pyyaml": "yaml", "scikit-image": "skimage", "pillow": "pil"}
 WITHOUT_ROSDEP_KEY = {
     *("diffusers", "open3d", "rosbags", "safetensors", "setuptools", "torch", "tyro"),

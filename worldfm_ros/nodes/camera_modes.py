@@ -22,6 +22,9 @@ class AtRate:
         self._ticks = TickSchedule(tick_period(rate))
         self._on_timer()
 
+    def restart(self) -> None:
+        """After a jump back. The schedule sees it for itself."""
+
     def _on_timer(self) -> None:
         now = self._clock.now().nanoseconds
         for stamp in self._ticks.due(now):
@@ -36,6 +39,10 @@ class NewPoses:
     def __init__(self, rate: float) -> None:
         self._period = tick_period(rate)
         self._last: int | None = None
+
+    def restart(self) -> None:
+        """After a jump back: every stamp is new."""
+        self._last = None
 
     def is_due(self, stamp: int | None) -> bool:
         """Whether the newest stamp at which the pose is known asks for an image. After a jump back it does."""
@@ -60,8 +67,8 @@ class AtPoses:
     def set_rate(self, rate: float) -> None:
         self._poses = NewPoses(rate)
 
-    def restart(self, rate: float) -> None:
-        self.set_rate(rate)
+    def restart(self) -> None:
+        self._poses.restart()
 
     def _on_moved(self) -> None:
         stamp = self._listener.latest(*self._frames)
@@ -74,3 +81,6 @@ class WhenAsked:
 
     def set_rate(self, rate: float) -> None:
         """There is none."""
+
+    def restart(self) -> None:
+        """There is nothing to forget."""

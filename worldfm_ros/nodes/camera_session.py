@@ -60,6 +60,7 @@ class CameraSession:
         self._belongings, self._active = Belongings(node), Belongings(node)
         self.listener: TransformListener | None = None
         self.steps: SteppedCamera | None = None
+        self._mode: AtRate | AtPoses | WhenAsked | None = None  # none in lockstep
         try:
             self._offer()
         except BaseException:
@@ -109,7 +110,7 @@ class CameraSession:
             self.steps.leave()
         self.listener.close()
         self._active.destroy()
-        self.listener = self.steps = None
+        self.listener = self.steps = self._mode = None
 
     def close(self) -> None:
         """Stop painting, and tell the final accounts. Once."""
@@ -141,7 +142,7 @@ class CameraSession:
         self._worker.together = _together(new)
         if generator.world is not self._world_outputs.world:
             self._world_outputs.tell(generator.world)
-        if self.listener and not self.steps and new.rate != old.rate:
+        if self.listener and self._mode and new.rate != old.rate:
             self._mode.set_rate(new.rate)
         for doubt in new.doubts():
             self._node.get_logger().warning(doubt)
@@ -172,6 +173,8 @@ class CameraSession:
     def _on_jump(self) -> None:
         # published now, they would come from the future
         self.forget("time_jump", f"time went back before it was painted. {ADVICE['time_jump']}")
+        if self._mode:
+            self._mode.restart()
 
     def _on_pose(self, tick: Tick, outcome: Pose | TransformError) -> None:
         if not isinstance(outcome, TransformError):
@@ -199,8 +202,8 @@ class CameraSession:
     def _lose(self, tick: Tick, reason: str, text: str) -> None:
         self.health.dropped(reason, text)
         tick.done(False, text)
-        if self.steps:
-            self.steps.finish(tick.stamp)
+        if steps := self.steps:
+            steps.finish(tick.stamp)
 
     def _paint(self, item: tuple[Tick, Pose]) -> None:
         tick, T_map_camera = item
