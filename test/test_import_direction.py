@@ -28,7 +28,7 @@ ROS = {
 # from the ground up: a part may import the parts of lower floors; those of one floor do not know each other
 FLOORS = (
     ("geometry", "files", "progress", "share", "threads"),
-    ("clips", "tf"),
+    ("clips", "sensor", "tf"),
     ("bags",),
     ("sources", "scenes", "frame_model"),
     ("world",),
