@@ -247,5 +247,5 @@ def test_a_folder_becomes_a_world(folder):
 def test_camera_files_round_trip(tmp_path):
     camera = Intrinsics.from_hfov(640, 480, math.radians(71.3))
     write_camera(camera, tmp_path / "camera.yaml")
-    back, D = read_camera(tmp_path / "camera.yaml")
-    assert back == camera and not D.any()
+    back, lens = read_camera(tmp_path / "camera.yaml")
+    assert back == camera and not lens.bends

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import os
 from pathlib import Path
 
@@ -11,10 +11,13 @@ import numpy as np
 import tyro
 
 from worldfm_ros.clips import RgbdFrame
-from worldfm_ros.generator import Frame, load_generator
+from worldfm_ros.generator import Frame, FrameGenerator, load_generator
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.progress import Progress
-from worldfm_ros.sources.rgbd_folder import read_camera, read_poses, write_rgbd_folder
+from worldfm_ros.sensor.camera_file import read_sensor_file
+from worldfm_ros.sensor.motion import along
+from worldfm_ros.sensor.sensor import Sensor
+from worldfm_ros.sources.rgbd_folder import read_poses, write_rgbd_folder
 from worldfm_ros.world.storage import read_world
 
 VIDEOS = (".mp4",)
@@ -33,29 +36,38 @@ def render(
 ) -> None:
     """Draw a world from every pose of a trajectory, into an RGB-D folder or a video.
 
-    The camera is a pinhole: of camera.yaml, width, height and K count, as for a rectified photograph.
+    The camera has the lens of its file, and takes its pictures as the file's key `sensor` says (docs/sensors.md):
+    noise, exposure, vignette, motion blur and rolling shutter, for which pose follows pose at `rate`.
 
     Args:
         world: the world folder.
         trajectory: lines `index tx ty tz qx qy qz qw`, camera-to-world, optical axes.
-        camera: a camera.yaml.
+        camera: a camera.yaml, or a ROS camera_info file.
         model: `anchors` (no network), the name of an installed model, or a model folder.
         out: FILE.mp4, or an RGB-D folder (rgb/%06d.png, depth, poses.txt, camera.yaml), which must not exist.
-        rate: frames a second of a video.
+        rate: frames a second of a video, and poses a second for what moves while a picture is taken.
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
     """
     check_out(out, rate)
-    poses, (intrinsics, _) = read_poses(trajectory), read_camera(camera)
+    poses, sensor = read_poses(trajectory), Sensor(*read_sensor_file(camera))
     generator = load_generator(read_world(world), model, seed, preset)
-    shown = Progress(f"painting with {model}")(list(poses))
-    frames = (pictured(generator.generate(poses[index], intrinsics), index, poses[index], intrinsics)
-              for index in shown)
+    frames = taken(sensor, generator, poses, rate, Progress(f"painting with {model}"))
     if out.suffix in VIDEOS:
-        write_video(frames, intrinsics, rate, out)
+        write_video(frames, sensor.camera.picture, rate, out)
     else:
-        write_rgbd_folder(frames, out)
+        write_rgbd_folder(frames, out, sensor.camera.lens)
     print(f"{out}: {len(poses)} frames")
+
+
+def taken(sensor: Sensor, generator: FrameGenerator, poses: Mapping[int, Pose], rate: float,
+          progress: Progress) -> Iterator[RgbdFrame]:
+    """A picture from each pose, in order; the noise of each follows from its index."""
+    path = list(poses.values())
+    for place, index in enumerate(progress(list(poses))):
+        about = [along(path, place + offset * rate) for offset in sensor.offsets]
+        picture = sensor.take(generator.generate, about, index).frame
+        yield pictured(picture, index, path[place], sensor.camera.picture)
 
 
 def pictured(frame: Frame, index: int, pose: Pose, intrinsics: Intrinsics) -> RgbdFrame:

@@ -19,10 +19,13 @@ import yaml
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sensor.camera import Camera
+from worldfm_ros.sensor.camera_file import camera_yaml, read_camera_file, write_yaml
+from worldfm_ros.sensor.lens import PINHOLE, Lens
 from worldfm_ros.sources.conventions import READ
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.images import MILLIMETRES, read_depth, read_image, read_rgb, registered_depth
-from worldfm_ros.sources.lens import coefficients, rectified
+from worldfm_ros.sources.lens import rectified
 from worldfm_ros.sources.meanings import depth_units, pose_convention
 
 LOST = "the tracker was lost (a pose that is not finite)"
@@ -80,8 +83,10 @@ def write_poses(poses: Mapping[int, Pose], path: str | Path) -> None:
     Path(path).write_text("\n".join(lines) + "\n")
 
 
-def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
+def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path, lens: Lens = PINHOLE) -> None:
     """Frames of one camera as an RGB-D folder with PNG pictures, so that nothing is lost; whole, or not there at all.
+
+    lens: through which all of a frame was taken, its depth too.
 
     Depth beyond uint16 millimetres becomes none. Raises FileExistsError, ValueError for no frames, and OSError when a
     picture cannot be written.
@@ -105,7 +110,7 @@ def write_rgbd_folder(frames: Iterable[RgbdFrame], path: str | Path) -> None:
         if not poses:
             raise ValueError(f"{path}: there are no frames to write")
         write_poses(poses, partial / "poses.txt")
-        write_camera(frame.intrinsics, partial / "camera.yaml")
+        write_camera(frame.intrinsics, partial / "camera.yaml", lens)
         partial.chmod(0o755)
         partial.rename(path)
     finally:
@@ -212,22 +217,10 @@ class RgbdFolder(PosedFrames):
         return mask > 0
 
 
-def read_camera(path: str | Path) -> tuple[Intrinsics, np.ndarray]:
-    """A camera.yaml as intrinsics and distortion coefficients (OpenCV's order). Raises ValueError naming the field."""
-    try:
-        data = yaml.safe_load(_read_text(Path(path)))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict) or not {"width", "height", "K"} <= set(data):
-        raise ValueError(
-            f"{path}: expected the keys width, height and K (9 numbers, row-major), "
-            f"got {list(data) if isinstance(data, dict) else data!r}"
-        )
-    try:
-        D = coefficients(data.get("distortion_model", "plumb_bob"), data.get("D") or [])
-        return Intrinsics.from_matrix(data["width"], data["height"], data["K"]), D
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+def read_camera(path: str | Path) -> tuple[Intrinsics, Lens]:
+    """Size, K and lens of a camera file's picture (sensor/camera_file.py). Raises ValueError naming the field."""
+    camera = read_camera_file(path)
+    return camera.picture, camera.lens
 
 
 def read_meanings(path: str | Path) -> tuple[float, str]:
@@ -238,17 +231,9 @@ def read_meanings(path: str | Path) -> tuple[float, str]:
             pose_convention(data.get("pose_convention"), str(path)))
 
 
-def write_camera(intrinsics: Intrinsics, path: str | Path) -> None:
-    """The inverse of `read_camera` for a camera without distortion."""
-    K = [float(value) for value in intrinsics.matrix.ravel()]
-    data = {
-        "width": intrinsics.width,
-        "height": intrinsics.height,
-        "distortion_model": "plumb_bob",
-        "D": [0.0] * 5,
-        "K": K,
-    }
-    Path(path).write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None))
+def write_camera(intrinsics: Intrinsics, path: str | Path, lens: Lens = PINHOLE) -> None:
+    """The inverse of `read_camera`."""
+    write_yaml(camera_yaml(Camera(intrinsics, lens)), path)
 
 
 def _read_text(path: Path) -> str:
