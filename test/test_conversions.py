@@ -27,6 +27,7 @@ from worldfm_ros.nodes.conversions import (
     to_transform_stamped,
 )
 from worldfm_ros.nodes.ticks import tick_period
+from worldfm_ros.sensor.camera import Camera
 
 HEADER = make_header(1_500_000_001, "camera_optical_frame")
 
@@ -66,7 +67,7 @@ def test_tick_period(rate, period):
 
 def test_camera_info_describes_a_rectified_pinhole():
     intrinsics = Intrinsics(64, 48, 50.0, 51.0, 31.5, 20.25)
-    info = deserialize_message(serialize_message(camera_info(intrinsics, HEADER)), CameraInfo)
+    info = deserialize_message(serialize_message(camera_info(Camera(intrinsics), HEADER)), CameraInfo)
     assert (info.header, info.width, info.height) == (HEADER, 64, 48)
     assert (info.distortion_model, list(info.d)) == ("plumb_bob", [0.0] * 5)
     K, R, P = (np.reshape(values, shape) for values, shape in ((info.k, (3, 3)), (info.r, (3, 3)), (info.p, (3, 4))))

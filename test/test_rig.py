@@ -46,7 +46,7 @@ def test_a_rig_says_what_each_camera_does_otherwise(rig):
 @pytest.mark.parametrize("text, message", [
     ("cameras: {}", "a rig is cameras: {NAME"),
     ("cameras: [front]", "a rig is cameras: {NAME"),
-    ("camera: {a: {}}\ncameras: {a: {}}", "there is no camera; a rig has all and cameras"),
+    ("camera: {a: {}}\ncameras: {a: {}}", "there is no camera; a rig has all, cameras, stereo, surround"),
     ("cameras: {front/left: {}}", "a camera's name is letters.*'front/left'"),
     ("cameras: {a: {widht: 3}}", "rig.yaml: a: there is no parameter 'widht' of one camera"),
     ("cameras: {a: {lockstep: true}}", "there is no parameter 'lockstep' of one camera"),

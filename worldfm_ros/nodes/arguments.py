@@ -13,12 +13,13 @@ import re
 from worldfm_ros.bags.splitting import Split
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.parameter_fields import default_of, describe
+from worldfm_ros.sensor.camera_file import read_sensor_file
 from worldfm_ros.sources.rgbd_folder import read_poses
 
 MAX_RATE = 1000.0
 MAX_PORT = 65535
 MAX_TIMEOUT = 60.0  # seconds
-PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig")  # which may begin with ~
+PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig", "camera")  # which may begin with ~
 ROS_NAME = r"[A-Za-z_]\w*"
 
 
@@ -53,6 +54,8 @@ class SimulationArguments:
     port: int = argument(8080, "port of the viewer; 0 takes any free one")
     seed: int = argument(0, "seed of the robot's tour and of the model's noise")
     namespace: str = argument("camera", "namespace of the camera's topics")
+    camera: str = argument("", "camera file (size, K, distortion, noise ...: docs/sensors.md): a ROS camera_info YAML "
+                               "or a camera.yaml; beats width, height and hfov")
     rig: str = argument("", "YAML file of several cameras in place of one; what it says beats the camera's arguments")
     robot: str = argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
                                "several simulations share a ROS domain")
@@ -95,6 +98,8 @@ class SimulationArguments:
             raise ValueError(f"bag:={self.bag} asks for a recording; add record:=true")
         if self.bag and Path(self.bag).exists():
             raise ValueError(f"the bag {self.bag} exists and is never overwritten; choose another name or remove it")
+        if self.camera:
+            read_sensor_file(self.camera)
         if self.params_file and not Path(self.params_file).is_file():
             raise ValueError(f"params_file {self.params_file} does not exist")
         if self.trajectory:

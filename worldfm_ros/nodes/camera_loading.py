@@ -37,9 +37,9 @@ def load_generator_of(settings: CameraParameters):
 
 def measure(generator, settings: CameraParameters, say: Say) -> None:
     """Warm up, and say what the generator's speed means for the rate."""
-    intrinsics = settings.intrinsics
+    sensor = settings.sensor
     poses = [keyframe.T_world_camera for keyframe in generator.world.keyframes] or [Pose.identity()]
-    duration = warm_up(lambda i: generator.generate(poses[i % len(poses)], intrinsics))
+    duration = warm_up(lambda i: sensor.take(generator.generate, [poses[i % len(poses)]] * len(sensor.offsets), 0))
     say(*speed_line(duration, settings.rate, settings.lockstep))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 import json
 import sys
@@ -16,8 +17,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header, String
 
-from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.nodes.conversions import ImageMessage, camera_info, to_pose
+from worldfm_ros.geometry import Pose
+from worldfm_ros.nodes.conversions import ImageMessage, camera_info, rectified_info, to_pose
 from worldfm_ros.nodes.encodings import (
     POINT,
     OrganisedPoints,
@@ -28,6 +29,7 @@ from worldfm_ros.nodes.encodings import (
     pack_colours,
 )
 from worldfm_ros.nodes.qos import preset, publisher
+from worldfm_ros.sensor.sensor import Sensor, Taken
 from worldfm_ros.world.storage import World
 
 MAP_POINTS = 500_000  # of the anchor map's cloud at most: 8 MB
@@ -47,12 +49,22 @@ class OutputSettings:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """What is published of one tick: a generator's frame, where the camera was, and its calibration then."""
+    """What is published of one tick: what the sensor took, where the camera was, and the sensor then."""
 
-    frame: object
+    taken: Taken
     header: Header
     T_map_camera: Pose
-    intrinsics: Intrinsics
+    sensor: Sensor
+
+    @property
+    def frame(self):
+        """The picture as it was taken, with its labels: before rectification."""
+        return self.taken.frame
+
+    @cached_property
+    def rectified(self) -> np.ndarray:
+        """The picture as image_proc rectifies it; it goes with the depth."""
+        return self.frame.rgb if self.sensor.camera.is_pinhole else self.sensor.rectified(self.frame.rgb)
 
 
 class CameraOutputs:
@@ -60,18 +72,19 @@ class CameraOutputs:
 
     def __init__(self, node: Node, settings: OutputSettings, map_frame: str) -> None:
         self._settings, self._map_frame = settings, map_frame
-        self._intrinsics: Intrinsics | None = None  # of the messages below
+        self._sensor: Sensor | None = None  # of the messages below
         makers = {  # mono16 labels, not 16UC1: every viewer shows it, and nothing mistakes them for millimetres
-            "image_raw": (Image, self._image("rgb8", lambda frame: frame.rgb)),
+            "image_raw": (Image, self._image("rgb8", lambda shot: shot.frame.rgb)),
             "image_raw/compressed": (CompressedImage, self._compressed_image),
+            "image_rect": (Image, self._image("rgb8", lambda shot: shot.rectified)),
             "depth/image_rect": (Image, self._image(settings.depth_encoding, self._depth)),
             "depth/image_rect/compressedDepth": (CompressedImage, self._compressed_depth),
             "depth/points": (PointCloud2, self._points),
-            "segmentation/image_raw": (Image, self._image("mono16", lambda frame: frame.labels)),
-            "confidence/image_raw": (Image, self._image("mono8", lambda frame: getattr(frame, "confidence", None))),
+            "segmentation/image_raw": (Image, self._image("mono16", lambda shot: shot.frame.labels)),
+            "confidence/image_raw": (Image, self._image("mono8", lambda shot: getattr(shot.frame, "confidence", None))),
             "pose": (PoseStamped, self._pose),
-            "camera_info": (CameraInfo, self._info),
-            "depth/camera_info": (CameraInfo, self._info),
+            "camera_info": (CameraInfo, lambda shot: camera_info(shot.sensor.camera, shot.header)),
+            "depth/camera_info": (CameraInfo, lambda shot: rectified_info(shot.sensor.camera, shot.header)),
         }
         self._outputs = [(publisher(node, kind, topic, settings.qos), make) for topic, (kind, make) in makers.items()]
         # a confidence comes only of a model that has one, so that its absence is no loss
@@ -92,28 +105,28 @@ class CameraOutputs:
 
     def publish(self, shot: Shot) -> None:
         """Make and publish what is subscribed to. From one thread at a time: the messages serve all frames."""
-        if self._intrinsics != shot.intrinsics:
-            self._intrinsics = shot.intrinsics
-            self._messages: dict[str, ImageMessage] = {}
+        if self._sensor is not shot.sensor:
+            self._sensor = shot.sensor
+            self._messages: dict[Callable, ImageMessage] = {}  # by who fills them
             self._cloud: tuple[OrganisedPoints, PointCloud2] | None = None
         made = [(each, make(shot)) for each, make in self._outputs if each.get_subscription_count()]
         for each, message in made:
             if message is not None:
                 each.publish(message)
 
-    def _image(self, encoding: str, pixels: Callable[[object], np.ndarray | None]) -> Callable[[Shot], Image | None]:
+    def _image(self, encoding: str, pixels: Callable[[Shot], np.ndarray | None]) -> Callable[[Shot], Image | None]:
         def make(shot: Shot) -> Image | None:
-            values = pixels(shot.frame)
+            values = pixels(shot)
             if values is None:
                 return None
-            if encoding not in self._messages:
-                self._messages[encoding] = ImageMessage(shot.intrinsics.width, shot.intrinsics.height, encoding)
-            return self._messages[encoding].filled(values, shot.header)
+            if make not in self._messages:
+                self._messages[make] = ImageMessage(values.shape[1], values.shape[0], encoding)
+            return self._messages[make].filled(values, shot.header)
 
         return make
 
-    def _depth(self, frame) -> np.ndarray:
-        return (metres if self._settings.depth_encoding == "32FC1" else millimetres)(frame.depth)
+    def _depth(self, shot: Shot) -> np.ndarray:
+        return (metres if self._settings.depth_encoding == "32FC1" else millimetres)(shot.taken.depth)
 
     def _compressed_image(self, shot: Shot) -> CompressedImage:
         kind = self._settings.compressed
@@ -121,25 +134,22 @@ class CameraOutputs:
         return CompressedImage(header=shot.header, format=f"rgb8; {kind} compressed bgr8", data=array("B", data))
 
     def _compressed_depth(self, shot: Shot) -> CompressedImage:
-        data = compress_depth(self._depth(shot.frame))
+        data = compress_depth(self._depth(shot))
         kind = f"{self._settings.depth_encoding}; compressedDepth png"
         return CompressedImage(header=shot.header, format=kind, data=array("B", data))
 
     def _points(self, shot: Shot) -> PointCloud2:
         if self._cloud is None:
-            grid = OrganisedPoints(shot.intrinsics)
-            self._cloud = grid, cloud_message(shot.intrinsics.width, shot.intrinsics.height)
+            camera = shot.sensor.camera.rectified
+            self._cloud = OrganisedPoints(camera), cloud_message(camera.width, camera.height)
         grid, message = self._cloud
-        np.frombuffer(message.data, POINT)[:] = grid.fill(shot.frame.depth, shot.frame.rgb).ravel()
+        np.frombuffer(message.data, POINT)[:] = grid.fill(shot.taken.depth, shot.rectified).ravel()
         message.header = shot.header
         return message
 
     def _pose(self, shot: Shot) -> PoseStamped:
         return PoseStamped(header=Header(stamp=shot.header.stamp, frame_id=self._map_frame),
                            pose=to_pose(shot.T_map_camera))
-
-    def _info(self, shot: Shot) -> CameraInfo:
-        return camera_info(shot.intrinsics, shot.header)
 
 
 def cloud_message(width: int, height: int) -> PointCloud2:

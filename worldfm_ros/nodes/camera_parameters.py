@@ -10,6 +10,7 @@ from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.encodings import FORMATS
 from worldfm_ros.nodes.mounts import parse_mount
 from worldfm_ros.nodes.parameter_fields import describe
+from worldfm_ros.nodes.sensor_parameters import SensorParameters
 from worldfm_ros.share import NO_NETWORK
 
 MODES = ("rate", "tf", "trigger")
@@ -20,7 +21,7 @@ RADIANS = 10.0  # degrees; below that it was probably meant as radians
 
 
 @dataclass(frozen=True)
-class CameraParameters:
+class CameraParameters(SensorParameters):
     """Those that `change` may be set while the camera runs, together or not at all. Raises ValueError."""
 
     world: str = describe("", "world folder to show", changes=True)
@@ -63,11 +64,14 @@ class CameraParameters:
 
     @property
     def intrinsics(self) -> Intrinsics:
-        return Intrinsics.from_hfov(self.width, self.height, math.radians(self.hfov))
+        """Of the image as it is taken."""
+        return self.sensor.camera.picture
 
     def doubts(self) -> list[str]:
         """What may be meant otherwise, or look worse than it could."""
         doubts = []
+        if self.camera_path:
+            return doubts
         if self.hfov < RADIANS:
             doubts.append(f"hfov is in degrees: {self.hfov:g} is a very narrow view. Was {math.degrees(self.hfov):.0f} "
                           f"meant ({self.hfov:g} radians)?")
@@ -80,9 +84,9 @@ class CameraParameters:
     def check_folders(self) -> None:
         """Raise ValueError when the world or the model is a path outside of the allowed folders."""
         allowed = [os.path.realpath(os.path.expanduser(folder)) for folder in self.allowed_folders]
-        for name in ("world", "model"):
-            path = getattr(self, name)
-            if not allowed or (name == "model" and os.sep not in path):  # a name, not a path
+        for name in ("world", "model", "camera"):
+            path = str(self.camera_path or "") if name == "camera" else getattr(self, name)
+            if not allowed or not path or (name == "model" and os.sep not in path):  # a name, not a path
                 continue
             real = os.path.realpath(os.path.expanduser(path))
             if not any(os.path.commonpath([real, folder]) == folder for folder in allowed):

@@ -41,7 +41,7 @@ class CameraRig(Node):
         settings = declare_parameters(self, RigParameters, fixed=True)
         if not settings.rig:
             raise ValueError("the parameter rig is empty; give the YAML file of a rig (docs/nodes.md)")
-        rig = read_rig(settings.rig)
+        rig = read_rig(settings.rig, {f.name: getattr(settings, f.name) for f in fields(CameraParameters)})
         self._generators: WeakValueDictionary = WeakValueDictionary()
         self._thread = WorkThread()
         self.cameras: list[FrameCamera] = []

@@ -19,6 +19,7 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.nodes.accounts import FrameAccounts
 from worldfm_ros.nodes.belongings import Belongings
 from worldfm_ros.nodes.camera_modes import AtPoses, AtRate, WhenAsked
+from worldfm_ros.nodes.camera_motion import poses_about
 from worldfm_ros.nodes.camera_outputs import CameraOutputs, OutputSettings, Shot, WorldOutputs
 from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.conversions import make_header, to_transform_stamped
@@ -29,6 +30,7 @@ from worldfm_ros.nodes.stepped_camera import SteppedCamera
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
 from worldfm_ros.nodes.tf_history import ExtrapolationFuture, seconds
 from worldfm_ros.nodes.worker import NewestWorker, WorkThread
+from worldfm_ros.sensor.sensor import Sensor
 
 REMADE = ("world", "model", "preset", "seed")  # a change of these loads the generator again
 
@@ -51,7 +53,7 @@ class CameraSession:
                  thread: WorkThread | None) -> None:
         """`load(settings, again)`: the generator, `again` from its files; called in the thread that paints."""
         self._node, self.settings, self._load = node, settings, load
-        self.intrinsics: Intrinsics = settings.intrinsics
+        self.sensor: Sensor = settings.sensor
         self._worker = NewestWorker(self._paint, _together(settings), lambda: load(settings, False), thread)
         self.generator = self._worker.prepared
         self.map_frame = settings.map_frame or self.generator.world.frame_id
@@ -67,6 +69,11 @@ class CameraSession:
             self._belongings.destroy()
             self._worker.close()
             raise
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """Of the image as it is taken."""
+        return self.sensor.camera.picture
 
     def _offer(self) -> None:
         """The topics."""
@@ -133,12 +140,12 @@ class CameraSession:
         old = self.settings
         if old.lockstep and new.rate != old.rate:
             raise ValueError("in lockstep the rate is the simulator's steps'; it cannot change while they go on")
-        intrinsics = new.intrinsics
-        generator = self.generator
-        if any(getattr(new, name) != getattr(old, name) for name in REMADE):
+        if any(getattr(new, name) != getattr(old, name) for name in (*REMADE, "camera", "camera_info_url")):
             new.check_folders()
+        sensor, generator = new.sensor, self.generator
+        if any(getattr(new, name) != getattr(old, name) for name in REMADE):
             generator = self._worker.thread.call(lambda: self._load(new, False))
-        self.settings, self.intrinsics, self.generator = new, intrinsics, generator
+        self.settings, self.sensor, self.generator = new, sensor, generator
         self._worker.together = _together(new)
         if generator.world is not self._world_outputs.world:
             self._world_outputs.tell(generator.world)
@@ -177,12 +184,16 @@ class CameraSession:
             self._mode.restart()
 
     def _on_pose(self, tick: Tick, outcome: Pose | TransformError) -> None:
+        sensor = self.sensor
+        if isinstance(outcome, Pose):
+            lookup = partial(self.listener.lookup, self.map_frame, self.settings.camera_frame)
+            outcome = poses_about(lookup, tick.stamp, outcome, sensor.offsets)
         if not isinstance(outcome, TransformError):
             if not self._begun:
                 self._begun = True
                 self.health.begun()
             self.health.stage("wait_tf", time.perf_counter() - tick.asked)
-            given_way = self._worker.offer((tick, outcome))
+            given_way = self._worker.offer((tick, (sensor, outcome)))
             self.health.overrun(len(given_way))
             for other, _ in given_way:
                 other.done(False, "it gave way to a newer one: the model is too slow")
@@ -205,16 +216,16 @@ class CameraSession:
         if steps := self.steps:
             steps.finish(tick.stamp)
 
-    def _paint(self, item: tuple[Tick, Pose]) -> None:
-        tick, T_map_camera = item
-        intrinsics, generator = self.intrinsics, self.generator
+    def _paint(self, item: tuple[Tick, tuple[Sensor, list[Pose]]]) -> None:
+        tick, (sensor, poses) = item
+        T_map_camera, generator = poses[len(poses) // 2], self.generator
         failed = f"no image for time {seconds(tick.stamp)}: the generator failed"
         try:
             started = time.perf_counter()
-            frame = generator.generate(T_map_camera, intrinsics)
+            taken = sensor.take(generator.generate, poses, tick.stamp)
             self.health.stage("generate", time.perf_counter() - started)
             header = make_header(tick.stamp, self.settings.camera_frame)
-            self._worker.deliver(lambda: self._publish(tick, Shot(frame, header, T_map_camera, intrinsics)))
+            self._worker.deliver(lambda: self._publish(tick, Shot(taken, header, T_map_camera, sensor)))
         except ValueError as error:  # a pose that cannot be shown, such as one at 1e300 m
             self._lose(tick, "generate_failed", f"{failed} at {T_map_camera.translation}: {error}")
         except Exception:  # whatever a model may raise: this image is lost, the next one may be well

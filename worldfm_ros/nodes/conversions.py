@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 import sys
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion, Transform, TransformStamped, Vector3
 from geometry_msgs.msg import Pose as PoseMessage
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sensor.camera import Camera
+from worldfm_ros.sensor.lens import PINHOLE
 
 SECOND = 10**9  # nanoseconds
 _PIXELS = {"rgb8": (np.uint8, 3), "mono8": (np.uint8, 1), "mono16": (np.uint16, 1), "16UC1": (np.uint16, 1),
@@ -54,14 +57,21 @@ def to_transform_stamped(pose: Pose, parent: str, child: str, stamp_ns: int) -> 
     return TransformStamped(header=make_header(stamp_ns, parent), child_frame_id=child, transform=to_transform(pose))
 
 
-def camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:
-    """The CameraInfo of a rectified monocular camera: R = I, P = [K | 0], plumb_bob with no distortion."""
-    P = np.hstack([intrinsics.matrix, np.zeros((3, 1))])
+def camera_info(camera: Camera, header: Header) -> CameraInfo:
+    """The CameraInfo of pictures as they are taken: K and size of the whole sensor, binning and roi (REP-104)."""
+    (across, down), roi = camera.binning, camera.roi
     return CameraInfo(
-        header=header, width=intrinsics.width, height=intrinsics.height,
-        distortion_model="plumb_bob", d=[0.0] * 5,
-        k=intrinsics.matrix.ravel(), r=np.eye(3).ravel(), p=P.ravel(),
-    )
+        header=header, width=camera.sensor.width, height=camera.sensor.height, distortion_model=camera.lens.model,
+        d=camera.lens.D or [0.0] * camera.lens.counts[-1 if camera.lens.model == "plumb_bob" else 0],
+        k=camera.sensor.matrix.ravel(), r=camera.R.ravel(), p=camera.P.ravel(),
+        binning_x=across if across > 1 else 0, binning_y=down if down > 1 else 0,  # 0 is how a message says 1
+        roi=RegionOfInterest(x_offset=roi.x, y_offset=roi.y, width=roi.width, height=roi.height, do_rectify=bool(roi)))
+
+
+def rectified_info(camera: Camera, header: Header) -> CameraInfo:
+    """That of the depth, which is rectified: K is P's, without distortion, and and P[3] is 0."""
+    K = Intrinsics.from_matrix(camera.sensor.width, camera.sensor.height, camera.P[:, :3])
+    return camera_info(replace(camera, sensor=K, lens=PINHOLE, R=np.eye(3), P=None), header)
 
 
 class ImageMessage:

@@ -87,6 +87,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     values |= {
         "world": str(world),
         "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
+        "camera": arguments.camera and str(Path(arguments.camera).resolve()),
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
         "map_frame": arguments.map_frame or read_manifest(world)["frame_id"],
         "lockstep": arguments.in_lockstep,
@@ -98,7 +99,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
     executable = RIG if arguments.rig else "frame_camera"
     names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "tf_timeout",
-             "always_on", "lockstep", *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
+             "always_on", "lockstep", "camera", *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
     nodes = [NodeSpec(executable, arguments.namespace, parameters(f"{camera}/{executable}", names, **follows),
                       respawns=True)]
     inside = [relative(arguments.namespace, name) for name in read_rig(arguments.rig)] if arguments.rig else [

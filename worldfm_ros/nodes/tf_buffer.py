@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 import math
 
+from worldfm_ros.geometry import Pose
 from worldfm_ros.tf.buffer import TransformBuffer
 from worldfm_ros.tf.history import SECOND, TransformError
 
@@ -50,6 +51,10 @@ class TransformListener:
         deadline = NEVER if timeout == math.inf else self._clock.now().nanoseconds + round(timeout * SECOND)
         self._buffer.request(target, source, stamp_ns, deadline, callback)
         self._set_alarm()
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Pose:
+        """As TransformBuffer.lookup."""
+        return self._buffer.lookup(target, source, stamp_ns)
 
     def waiting(self) -> list[tuple[int, TransformError]]:
         """As TransformBuffer.waiting."""
