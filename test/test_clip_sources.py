@@ -470,7 +470,7 @@ def test_pictures_without_pose_or_depth_are_counted(tmp_path):
 
 @pytest.mark.parametrize("messages, topics, message", [
     (dict(depth_frame="infra"), {}, "registered"),
-    (dict(info=camera_info(model="equidistant", d=[0.1, 0, 0, 0])), {}, "equidistant"),
+    (dict(info=camera_info(model="double_sphere", d=[0.1, 0, 0, 0])), {}, "double_sphere"),
     ({}, dict(color="/cam/colour"), "has no topic /cam/colour; it has /cam/color/camera_info"),
 ])  # fmt: skip
 def test_bags_that_cannot_be_used_say_why(tmp_path, messages, topics, message):

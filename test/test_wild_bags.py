@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from boards import Picture
 import numpy as np
 import pytest
-from scenes import CAMERA
+from scenes import CAMERA, see_room
 from test_clip_sources import (
     COLOR,
     DEPTH,
@@ -22,6 +23,9 @@ from test_clip_sources import (
 )
 
 from worldfm_ros.geometry import Pose
+from worldfm_ros.sensor.camera import Camera
+from worldfm_ros.sensor.lens import Equidistant, PlumbBob
+from worldfm_ros.sensor.sensor import Sensor
 from worldfm_ros.sources.bag import BagFrames, Topics
 from worldfm_ros.sources.sources import FrameClips
 from worldfm_ros.tf.buffer import TransformBuffer
@@ -90,7 +94,32 @@ def test_rectified_pictures_have_p_and_no_distortion(tmp_path):
     messages = [(rect if topic == COLOR else topic, *rest) for topic, *rest in bag_messages(info=info)]
     assert_frames(BagFrames(write_bag(tmp_path / "rect", messages)))
     raw = BagFrames(write_bag(tmp_path / "raw", bag_messages(info=info)))
-    assert raw.intrinsics.fx == pytest.approx(1.1 * CAMERA.fx) and np.any(raw.distortion)
+    assert raw.intrinsics.fx == pytest.approx(1.1 * CAMERA.fx) and raw.distortion.bends
+
+
+@pytest.mark.parametrize("lens", [PlumbBob((-0.2, 0.05, 0.0, 0.0, 0.0)), Equidistant((0.01, -0.01, 0.0, 0.0))])
+def test_raw_colour_with_rectified_depth(tmp_path, lens):
+    """What a camera with a lens publishes, ours too: image_raw through the lens, depth/image_rect without it."""
+    def generate(T, intrinsics):
+        frame = see_room(T, intrinsics)
+        return Picture(frame.rgb, frame.depth, frame.labels, frame.depth > 0)
+
+    sensor = Sensor(Camera(CAMERA, lens))
+    bent = iter([sensor.take(generate, [frame.T_world_camera], 0).frame.rgb for frame in FRAMES])
+    info = camera_info(model=lens.model, d=lens.D)
+    info.p = np.column_stack([CAMERA.matrix, np.zeros(3)]).ravel()
+    messages = []
+    for topic, when, message in bag_messages(info=info):
+        if topic == COLOR:
+            message = image(when - 50, next(bent), "rgb8")
+        messages.append(("/cam/depth/image_rect" if topic == DEPTH else topic, when, message))
+    read = BagFrames(write_bag(tmp_path / "bag", messages))
+    assert read.distortion == lens and read.intrinsics == CAMERA
+    for frame, expected in zip(read, FRAMES[:len(read)], strict=True):
+        seen = frame.scene & (frame.depth > 0)
+        assert seen.mean() > 0.6
+        np.testing.assert_allclose(frame.depth, np.rint(expected.depth * 1000) / 1000, atol=1e-3)
+        assert np.abs(frame.rgb[seen].astype(int) - expected.rgb[seen]).mean() < 2
 
 
 def test_roles_are_read_off_the_pictures(tmp_path):

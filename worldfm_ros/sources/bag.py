@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from scipy.spatial.transform import Rotation
 from worldfm_ros.bags.reader import Bag, KeptOpen, counted, nanoseconds, open_bag
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sensor.camera import Camera
+from worldfm_ros.sensor.lens import PINHOLE, Equidistant, Lens, make_lens
 from worldfm_ros.sources.bag_images import decode_color, decode_depth
 from worldfm_ros.sources.bag_scan import Scan, Seen
 from worldfm_ros.sources.bag_topics import Topics, find_topics, picture_camera, transform_topics
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.images import MILLIMETRES, check_sizes, registered_depth
-from worldfm_ros.sources.lens import DISTORTION_COEFFICIENTS, rectified
+from worldfm_ros.sources.lens import rectified, rectifying_maps, with_rectified_colour
 from worldfm_ros.sources.tf_tree import TfTree
 from worldfm_ros.tf.history import TransformError
 
@@ -49,12 +52,15 @@ class BagFrames(PosedFrames):
             if not messages:
                 raise ValueError(f"{path}: {topic} has no message; frames are made of colour, depth and camera_info"
                                  + (f"; ignored: {counted(self.ignored)}" if self.ignored else ""))
-        K, self.distortion, R = picture_camera(scan.info, color)
-        model = scan.info.distortion_model
-        if model not in DISTORTION_COEFFICIENTS and np.any(self.distortion):
-            raise ValueError(f"{path}: distortion_model {model!r} is none of {tuple(DISTORTION_COEFFICIENTS)}; record "
-                             "rectified pictures")
-        self.intrinsics = Intrinsics.from_matrix(int(scan.info.width), int(scan.info.height), K)
+        size = int(scan.info.width), int(scan.info.height)
+        K, D, R = picture_camera(scan.info, color)
+        self.distortion = self._lens(scan.info.distortion_model, D)
+        self._maps = None  # of colour whose depth is rectified, as a camera with a lens publishes the two
+        if self.distortion.bends and "rect" in depth.lower():
+            raw = Camera(Intrinsics.from_matrix(*size, K), self.distortion)
+            K, _, R = picture_camera(scan.info, depth)
+            self._maps = rectifying_maps(replace(raw, R=R, P=np.column_stack([K, np.zeros(3)])))
+        self.intrinsics = Intrinsics.from_matrix(*size, K)
         self.units = 1.0 if scan.encodings.get(depth, "").startswith("32FC1") else MILLIMETRES
         self._frames: list[tuple[Seen, Seen, Pose]] = []
         turned = Pose(Rotation.from_matrix(R).inv(), np.zeros(3))
@@ -63,6 +69,14 @@ class BagFrames(PosedFrames):
             self._frames += [(c, d, pose @ turned) for c, d, pose in self._matched(tree, *mine)]
         self.sequences = tuple(sorted({next(k for k, (c, _, _) in enumerate(self._frames) if c.sequence == number)
                                        for number in {c.sequence for c, _, _ in self._frames}})) or (0,)
+
+    def _lens(self, model: str, D: np.ndarray) -> Lens:
+        if not D.any() and model != Equidistant.model:
+            return PINHOLE
+        try:
+            return make_lens(model, D.tolist())
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}; or record rectified pictures") from None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -73,7 +87,8 @@ class BagFrames(PosedFrames):
         rgb = decode_color(self._message(bag, self.topics.color, color))
         z = registered_depth(decode_depth(self._message(bag, self.topics.depth, depth)), self.intrinsics)
         check_sizes(rgb, z, self.intrinsics, f"{self.path} at {color.stamp} ns")
-        return rectified(RgbdFrame(position, rgb, z, self.intrinsics, pose), self.distortion)
+        frame = RgbdFrame(position, rgb, z, self.intrinsics, pose)
+        return rectified(frame, self.distortion) if self._maps is None else with_rectified_colour(frame, self._maps)
 
     @property
     def camera(self) -> Intrinsics:
