@@ -19,7 +19,12 @@ from mcap_ros2.decoder import DecoderFactory  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.qos import (  # noqa: E402
+    DurabilityPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
 from rosbags.highlevel import AnyReader  # noqa: E402
 from rosbags.interfaces import QosDurability, QosReliability  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
@@ -32,6 +37,8 @@ from worldfm_ros.nodes.bag_recorder import BagRecorder, Recording, Topic  # noqa
 
 PATIENCE = 30.0  # seconds for anything that must happen at all
 IMAGE = Topic("/camera/image_raw", "sensor_msgs/msg/Image")
+PUBLISHED = ("topics:=['/camera/image_raw sensor_msgs/msg/Image', '/camera/camera_info sensor_msgs/msg/CameraInfo', "
+             "'/tf_static tf2_msgs/msg/TFMessage', '/tf tf2_msgs/msg/TFMessage', '/odom nav_msgs/msg/Odometry']")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def start(bag, *parameters):
 def recording(node, bag, *parameters):
     """A recorder that has subscribed to everything, and the camera that it listens to."""
     camera, process = FakeCamera(node), start(bag, *parameters)
-    last = "/tf" if parameters and "topics" in parameters[0] else "/odom"
+    last = "/tf" if parameters and "topics" in parameters[0] and "/odom" not in parameters[0] else "/odom"
     try:
         wait_for(lambda: node.count_subscribers(last) or process.poll() is not None)
         yield camera, process
@@ -129,8 +136,9 @@ def stamps(path, topic):
 @pytest.mark.parametrize("storage, number", [("mcap", signal.SIGINT), ("sqlite3", signal.SIGTERM)])
 def test_everything_published_is_in_the_bag(node, tmp_path, storage, number):
     path = tmp_path / "new" / "bag"
-    with recording(node, path, f"storage:={storage}") as (camera, process):
+    with recording(node, path, PUBLISHED, f"storage:={storage}") as (camera, process):
         camera.publish(40)
+        camera.publishers["odom"].publish(Odometry())
         camera.wait_until_delivered()
         code, output = stop(process, number)
     assert code == 0, output
@@ -138,11 +146,36 @@ def test_everything_published_is_in_the_bag(node, tmp_path, storage, number):
     with AnyReader([path]) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         times = [stamp for _, stamp, _ in reader.messages()]
-    assert counts == {"/camera/image_raw": 40, "/camera/camera_info": 40, "/tf": 40, "/tf_static": 1}
+    assert counts == {"/camera/image_raw": 40, "/camera/camera_info": 40, "/tf": 40, "/tf_static": 1, "/odom": 1}
     assert times == sorted(times) and abs(times[-1] / 1e9 - time.time()) < 60
-    assert f"bag {path}: 121 messages" in output and ", 0 lost" in output and "40 /camera/image_raw" in output
+    assert f"bag {path}: 122 messages" in output and ", 0 lost" in output and "40 /camera/image_raw" in output
     assert "Traceback" not in output
     check_with_doctor(path)
+
+
+def test_less_than_reliable_is_taken_as_it_is_offered_and_a_silent_topic_is_an_error(node, tmp_path):
+    """A best-effort sensor, a static transform that nobody keeps, and a topic that nobody publishes."""
+    topics = ("topics:=['/eye/image_raw sensor_msgs/msg/Image', '/tf_static tf2_msgs/msg/TFMessage', "
+              "'/tf tf2_msgs/msg/TFMessage', '/lidar sensor_msgs/msg/Image']")
+    process = start(tmp_path / "bag", topics)
+    eye = node.create_publisher(Image, "/eye/image_raw", qos_profile_sensor_data)
+    static, moving = (node.create_publisher(TFMessage, topic, 10) for topic in ("/tf_static", "/tf"))
+    publishers = eye, static, moving
+    try:
+        wait_for(lambda: all(publisher.get_subscription_count() for publisher in publishers))
+        for _ in range(20):
+            for publisher, message in zip(publishers, (Image(), TFMessage(), TFMessage()), strict=True):
+                publisher.publish(message)
+            time.sleep(0.05)
+        code, output = stop(process)
+    finally:
+        process.kill()
+        for publisher in publishers:
+            node.destroy_publisher(publisher)
+    with AnyReader([tmp_path / "bag"]) as reader:
+        counts = {c.topic: c.msgcount for c in reader.connections}
+    assert counts["/tf"] == 20 and counts["/tf_static"] >= 15 and counts["/eye/image_raw"] >= 15
+    assert code == 3 and "/lidar" in output.splitlines()[-1] and "/eye" not in output.splitlines()[-1]
 
 
 def test_bag_tells_types_hashes_and_qos_as_ros_does(node, tmp_path):

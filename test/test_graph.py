@@ -114,7 +114,7 @@ def test_a_bag_is_never_overwritten(tmp_path):
 
 
 def test_a_bad_trajectory_is_refused_before_anything_starts(tmp_path):
-    (tmp_path / "poses.txt").write_text("0 0 0 nan 0 0 0 1")
+    (tmp_path / "poses.txt").write_text("0 0 0 0 0 0 0 2")
     with pytest.raises(ValueError, match="poses.txt.*(:1|no poses)"):
         parse_arguments([f"trajectory:={tmp_path}/poses.txt"])
 

@@ -18,6 +18,7 @@ import tyro
 
 from worldfm_ros.nodes.arguments import SimulationArguments, as_text, parse_arguments
 from worldfm_ros.nodes.graph import RESTARTS, NodeSpec, fast_dds_profiles, simulation_graph
+from worldfm_ros.nodes.python_path import hiding, without
 
 STOP_SECONDS = 10.0  # after this a node that does not stop is killed
 LAST_WORDS_SECONDS = 3.0  # the longest wait for the others to end before the nodes that listen are stopped
@@ -39,6 +40,7 @@ Words = Annotated[
 
 def simulate(arguments: Words = (), /) -> int:
     settings, given = parse_arguments(arguments)
+    warn_of_hiding()
     if find_spec("rclpy") is None:
         raise RuntimeError(
             "ROS 2 is not there (rclpy cannot be imported); run `make setup`, or source a ROS 2 installation"
@@ -164,5 +166,13 @@ def command(node: NodeSpec) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The nodes' environment: ours, with room for large images."""
-    return os.environ | fast_dds_profiles(os.environ)
+    """The nodes' environment: ours, with room for large images, and without what hides this environment's packages."""
+    return without(os.environ | fast_dds_profiles(os.environ), hiding(os.environ))
+
+
+def warn_of_hiding() -> None:
+    """Say which folders of PYTHONPATH the nodes do not get."""
+    for folder, names in hiding(os.environ).items():
+        print(f"warning: {folder} in PYTHONPATH has another {', '.join(names)} than this Python's own; the nodes run "
+              "without it (a ROS 2 that is sourced for another Python? use a new shell, or unset PYTHONPATH)",
+              file=sys.stderr)

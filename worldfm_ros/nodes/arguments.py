@@ -9,9 +9,11 @@ import math
 import os
 from pathlib import Path
 import re
+import sys
 
 from worldfm_ros.bags.splitting import Split
 from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.nodes.hints import hfov_hint
 from worldfm_ros.nodes.parameter_fields import default_of, describe
 from worldfm_ros.sensor.camera_file import read_sensor_file
 from worldfm_ros.sources.rgbd_folder import read_poses
@@ -146,12 +148,16 @@ def parse_arguments(words: Sequence[str]) -> tuple[SimulationArguments, frozense
 
 
 def arguments_from_text(values: Mapping[str, str], kind: type = SimulationArguments):
-    """Arguments of a kind from text. Raises ValueError for an unknown name or a value of the wrong type."""
+    """Arguments of a kind from text; says on stderr what is unusual. Raises ValueError for an unknown name or a value
+    of the wrong type."""
     known = {f.name: f for f in fields(kind)}
     for name in values:
         if name not in known:
             raise ValueError(unknown_argument(name, kind))
-    return kind(**{name: _parse(name, default_of(known[name]), text) for name, text in values.items()})
+    arguments = kind(**{name: _parse(name, default_of(known[name]), text) for name, text in values.items()})
+    if hint := hfov_hint(getattr(arguments, "hfov", 0.0)):
+        print(f"warning: {hint}", file=sys.stderr)
+    return arguments
 
 
 def unknown_argument(name: str, kind: type = SimulationArguments) -> str:

@@ -3,7 +3,8 @@
     bag_recorder --ros-args -p bag:=run1 -p storage:=mcap -p topics:="['camera/image_raw sensor_msgs/msg/Image', ...]"
 
 Exit codes: 0 stopped by a signal, the bag is closed; 1 the disk failed, the bag ends there; 2 it could not start, or
-nothing was recorded; 3 less than 99 % of the images that a camera was asked for are in the bag.
+nothing was recorded; 3 a topic that was asked for has no message, or less than 99 % of the images that a camera was
+asked for are in the bag.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
@@ -30,6 +31,7 @@ from worldfm_ros.nodes.accounts import Ledger
 from worldfm_ros.nodes.graph import recorded_topics
 from worldfm_ros.nodes.health import ACCOUNTS
 from worldfm_ros.nodes.lockstep import Receipts
+from worldfm_ros.nodes.offered import Subscription
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.participant import resolved, values_of
 from worldfm_ros.nodes.recording import Recording, Topic
@@ -74,6 +76,7 @@ class BagRecorder(Node):
         topics = dict.fromkeys(self._parse(text) for text in parameters.topics)
         # TF first: an image whose pose is not in the bag is of no use
         self._topics = sorted(topics, key=lambda topic: not topic.name.endswith(("/tf", "/tf_static")))
+        self._asked = tuple(self._topics)
         classes = [message_class(topic.type) for topic in self._topics]
         self._bag = open_bag(parameters, self._topics)
         self._ledger = Ledger(topic.name for topic in self._topics)
@@ -108,24 +111,19 @@ class BagRecorder(Node):
         return Topic(self.resolve_topic_name(words[0]), words[1])
 
     def _subscribe(self, topic: Topic, cls: type) -> None:
-        # no image may be lost; clocks are often best effort and each is outdated by the next
-        reliability = ReliabilityPolicy.BEST_EFFORT if topic == self._time_topic else ReliabilityPolicy.RELIABLE
-        latched = topic.name.endswith(STATIC)
-        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-        qos = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
         announced = False
         stamp_of = stamp_reader(cls)
 
         def receive(data: bytes) -> None:
             nonlocal announced
             if not announced:
-                self._recording.add_topic(topic, self._offered_qos(topic.name, qos))
+                self._recording.add_topic(topic, self._offered_qos(topic.name))
                 announced = True
             stamp = stamp_of(data)
             if self._steps is None or self._steps.received(topic.name, stamp, data):
                 self._put(topic.name, data, stamp)
 
-        self.create_subscription(cls, topic.name, receive, qos, raw=True)
+        Subscription(self, cls, topic.name, receive, DEPTH, latched=topic.name.endswith(STATIC), raw=True)
 
     def _put(self, topic: str, data: bytes, header_stamp: int) -> None:
         now = self.get_clock().now().nanoseconds
@@ -153,10 +151,11 @@ class BagRecorder(Node):
                 f"passed {seconds(newest)} again, that is the time of all messages in the bag (their headers keep "
                 f"their own stamps). For a run from the start, start a new recording")
 
-    def _offered_qos(self, topic: str, requested: QoSProfile) -> list[Qos]:
-        """What the publishers offer; when they have gone already, what was requested (they offered as much)."""
+    def _offered_qos(self, topic: str) -> list[Qos]:
+        """What the publishers offer; when they have gone already, what is usual."""
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.endswith(STATIC) else DurabilityPolicy.VOLATILE
         offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
-        return [to_bag_qos(profile) for profile in offered or [requested]]
+        return [to_bag_qos(profile) for profile in offered or [QoSProfile(depth=DEPTH, durability=durability)]]
 
     def _record_clock(self) -> None:
         """Record /clock from the moment that somebody publishes it."""
@@ -205,7 +204,11 @@ class BagRecorder(Node):
             log.error(f"recording stopped: {recording.error}. What was written before is readable: {summary}")
         elif not recording.written.total():
             self.exit_code = NOTHING_RECORDED
-            log.error(f"nothing was recorded: is anybody publishing these topics, RELIABLE? {summary}")
+            log.error(f"nothing was recorded: is anybody publishing these topics? {summary}")
+        elif empty := [topic.name for topic in self._asked if not recording.written[topic.name]]:
+            self.exit_code = INCOMPLETE
+            log.error(f"the recording is incomplete: no message of {', '.join(empty)}; does anybody publish it "
+                      f"(`ros2 topic info -v`)? {summary}")
         elif shortfall := self._ledger.shortfall():
             self.exit_code = INCOMPLETE
             log.error(f"the recording is incomplete: {shortfall}; lockstep:=true loses none. {summary}")

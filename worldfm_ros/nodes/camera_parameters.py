@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-import math
 import os
 
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.encodings import FORMATS
+from worldfm_ros.nodes.hints import hfov_hint
 from worldfm_ros.nodes.mounts import parse_mount
 from worldfm_ros.nodes.parameter_fields import describe
 from worldfm_ros.nodes.sensor_parameters import SensorParameters
@@ -17,7 +17,6 @@ MODES = ("rate", "tf", "trigger")
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
 QOS = ("reliable", "sensor_data", "latched")
 TRAINED_HFOV = 50.0, 100.0  # degrees; of the clips that all models of this package are trained on
-RADIANS = 10.0  # degrees; below that it was probably meant as radians
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,8 @@ class CameraParameters(SensorParameters):
         doubts = []
         if self.camera_path:
             return doubts
-        if self.hfov < RADIANS:
-            doubts.append(f"hfov is in degrees: {self.hfov:g} is a very narrow view. Was {math.degrees(self.hfov):.0f} "
-                          f"meant ({self.hfov:g} radians)?")
+        if hint := hfov_hint(self.hfov):
+            doubts.append(hint)
         elif self.model != NO_NETWORK and not TRAINED_HFOV[0] <= self.hfov <= TRAINED_HFOV[1]:
             low, high = TRAINED_HFOV
             doubts.append(f"hfov {self.hfov:g} is outside of {low:g} to {high:g} degrees, which models are trained on: "

@@ -24,6 +24,7 @@ from worldfm_ros.nodes.camera_outputs import CameraOutputs, OutputSettings, Shot
 from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.conversions import make_header, to_transform_stamped
 from worldfm_ros.nodes.health import ADVICE, Health
+from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.mounts import mount_transforms
 from worldfm_ros.nodes.qos import loss_to_expect
 from worldfm_ros.nodes.stepped_camera import SteppedCamera
@@ -191,6 +192,8 @@ class CameraSession:
         if not isinstance(outcome, TransformError):
             if not self._begun:
                 self._begun = True
+                if hint := axes_hint(outcome[len(outcome) // 2], self.settings.camera_frame):
+                    self._node.get_logger().warning(hint)
                 self.health.begun()
             self.health.stage("wait_tf", time.perf_counter() - tick.asked)
             given_way = self._worker.offer((tick, (sensor, outcome)))
@@ -202,7 +205,7 @@ class CameraSession:
         if self.steps:
             self._lose(tick, outcome.reason, text)
         elif not self._begun:
-            self.health.waits(outcome.reason, text)
+            self.health.waits(outcome.reason, " ".join([text, transforms_hint(self._node)]).strip())
             tick.done(False, text)
         elif isinstance(outcome, ExtrapolationFuture) and not self._tf_has_publisher():
             self.health.after()

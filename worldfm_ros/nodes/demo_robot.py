@@ -25,6 +25,7 @@ from tf2_msgs.msg import TFMessage
 from worldfm_ros.drive import HEADROOM, DifferentialDrive, FreeSpace, Pilot, median_height, tour
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.nodes.conversions import SECOND, make_header, to_transform, to_transform_stamped
+from worldfm_ros.nodes.offered import Subscription
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.participant import resolved
 from worldfm_ros.nodes.runner import run
@@ -159,7 +160,7 @@ class DemoRobot(Node):
         self._odom = self.create_publisher(Odometry, "odom", 10)
         self._publish_static(mount)
         if not parameters.trajectory:
-            self.create_subscription(Twist, "cmd_vel", self._on_command, 1)
+            Subscription(self, Twist, "cmd_vel", self._on_command, 1)
         if parameters.lockstep:
             self._begin_lockstep()
         else:

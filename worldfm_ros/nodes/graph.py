@@ -27,6 +27,7 @@ GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock", STEP_TOPIC, DONE_TOPIC)
 RIG = "camera_rig"
 RESTARTS = 3  # of a node that was killed; a cause that comes again is none that passes
 STOPPED = (signal.SIGINT, signal.SIGTERM)
+PROFILES_HERE = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")  # Fast DDS reads them where it starts
 SHARED_MEMORY = 512 * 2**20  # bytes that a handful of processes with the segment of config/fastdds.xml take
 
 
@@ -161,15 +162,23 @@ def world_folder(name: str) -> Path:
 
 
 def fast_dds_profiles(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that give Fast DDS a shared-memory segment which holds large images; none where the user has chosen.
+    """Variables that give Fast DDS a shared-memory segment which holds large images; none where the user has chosen
+    profiles, transports or another middleware.
 
     Without it, images above 512 KB get lost on their way to best-effort subscribers. One name is read by Fast DDS 2
     (Humble, Jazzy), the other by 3 (Kilted). The segment needs its size in /dev/shm for each process.
     """
     names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-    if any(name in environment for name in names) or not _shared_memory_is_large():
+    chosen = [*names, "FASTDDS_BUILTIN_TRANSPORTS", *(("RMW_IMPLEMENTATION",) if other_middleware(environment) else ())]
+    beside = any(Path(name).exists() for name in PROFILES_HERE)
+    if any(environment.get(name) for name in chosen) or beside or not _shared_memory_is_large():
         return {}
     return dict.fromkeys(names, str(share_directory() / "config" / "fastdds.xml"))
+
+
+def other_middleware(environment: Mapping[str, str]) -> bool:
+    """Whether the user has chosen another one than Fast DDS."""
+    return "fastrtps" not in environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
 
 
 def _shared_memory_is_large() -> bool:

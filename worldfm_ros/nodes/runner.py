@@ -15,12 +15,16 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.signals import SignalHandlerOptions
 
+from worldfm_ros.ending import take_debug, tell
+from worldfm_ros.kernel_cache import give_kernels_a_folder
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WAKE_UP = 0.1  # seconds; a waiting executor cannot see a signal earlier
 BAD_START = 2  # exit code
 TEAR_DOWN = 30  # seconds for the middleware to end; longer than a launcher waits before it kills
-REFUSALS = (  # of parameters, arguments and environment variables, by the nodes and by rclpy
-    ValueError, OSError, ParameterException, NameValidationException,
+FAILED = 1  # exit code of a node that was running
+REFUSALS = (  # of parameters, arguments and environment variables, by rclpy; ending.MENDABLE has the others
+    ParameterException, NameValidationException,
     rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError,
 )
 
@@ -52,23 +56,25 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
     """Make the node and spin it (with others, where it has `nodes`) until a stop signal, or until it sets
     `node.exit_code` to a number.
 
-    Returns the process's exit code: the node's, else 0; and 2 after one line on stderr when the node could not start
-    (REFUSALS). Calls `node.close()` at the end if there is one. To be called once, from the main thread;
-    the signal handlers stay, so that a second Ctrl-C does not tear the clean-up apart.
+    Returns the process's exit code: the node's, else 0; 2 after one line on stderr when the node could not start, 1
+    after one when it failed later (with --debug or WORLDFM_DEBUG behind a traceback). Calls `node.close()` at the end
+    if there is one. To be called once, from the main thread; the signal handlers stay, so that a second Ctrl-C does
+    not tear the clean-up apart.
     """
     signals = _StopSignals()
     try:
+        take_debug()
+        give_kernels_a_folder(os.environ)
         signals.unblock()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
         signals.starting = False
+        status = _spin(node, signals)
     except _Stopped:
         status = 0
-    except REFUSALS as error:
-        print(f"error: {_in_one_line(error)}", file=sys.stderr)
-        status = BAD_START
-    else:
-        status = _spin(node, signals)
+    except Exception as error:  # noqa: BLE001  the last place where one can be turned into a line
+        status = BAD_START if signals.starting else FAILED
+        tell(error if not isinstance(error, REFUSALS) else ValueError(_in_one_line(error)))
     rclpy.try_shutdown()
     signal.alarm(0)
     return status
@@ -77,8 +83,7 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, rclpy_implementation.UnknownROSArgsError):  # says the words and nothing else
         return f"unknown ROS arguments: {error}"
-    without_places_in_rcl = re.sub(r",? at /\S+:\d+", "", str(error))
-    return re.sub(r"\s*\n\s*", " ", without_places_in_rcl.strip())
+    return re.sub(r",? at /\S+:\d+", "", str(error))  # without places in rcl
 
 
 def leave(status: int) -> NoReturn:

@@ -28,8 +28,9 @@ class TransformListener:
         """
         from rclpy.clock import JumpThreshold
         from rclpy.duration import Duration
-        from rclpy.qos import DurabilityPolicy, QoSProfile
         from tf2_msgs.msg import TFMessage
+
+        from worldfm_ros.nodes.offered import Subscription
 
         self.refused = Counter() if refused is None else refused
         self._buffer, self._clock, self._logger = buffer, node.get_clock(), node.get_logger()
@@ -39,10 +40,9 @@ class TransformListener:
         self._jump = self._clock.create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._on_jump)
-        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.on_moved: Callable[[], None] = lambda: None  # called after each message of /tf
-        node.create_subscription(TFMessage, "/tf_static", lambda message: self._receive(message, static=True), latched)
-        node.create_subscription(TFMessage, "/tf", self._on_tf, 100)
+        Subscription(node, TFMessage, "/tf_static", lambda message: self._receive(message, static=True), 100, True)
+        Subscription(node, TFMessage, "/tf", self._on_tf, 100)
 
     def request(self, target: str, source: str, stamp_ns: int, timeout: float, callback) -> None:
         """As TransformBuffer.request, with a timeout in seconds of the node's clock; math.inf = none. Call it in the

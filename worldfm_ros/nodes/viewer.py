@@ -17,11 +17,11 @@ from time import monotonic
 import cv2
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from worldfm_ros.geometry import Pose
 from worldfm_ros.nodes.conversions import stamp_to_ns
+from worldfm_ros.nodes.offered import Subscription
 from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.runner import run
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
@@ -131,7 +131,7 @@ class Viewer(Node):
         self._listener = TransformListener(self, self._buffer)
         self._topic = self.resolve_topic_name(self._parameters.image)
         self._server = start_server(self._parameters.host, self._parameters.port, self._latest, self.status)
-        self.create_subscription(Image, self._topic, self._latest.put, QoSProfile(depth=5))
+        Subscription(self, Image, self._topic, self._latest.put, 5)
         self.url = f"http://{self._parameters.host.replace('127.0.0.1', 'localhost')}:{self._server.server_port}"
         self.get_logger().info(f"showing {self._topic} on {self.url}")
 
