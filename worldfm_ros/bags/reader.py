@@ -16,6 +16,8 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from worldfm_ros.bags.checksums import Expected, chunks_have_checksums
+
 
 class BadMessage(ValueError):
     """A message whose bytes are none of its type."""
@@ -27,6 +29,18 @@ class Bag:
     def __init__(self, reader: AnyReader, path: Path) -> None:
         self._reader, self.path = reader, path
         self.connections: list[Connection] = reader.connections
+        self._storages = [storage for one in reader.readers for outer in [getattr(one, "storage", None)]
+                          for storage in getattr(outer, "storages", [outer])]  # rosbags' readers of the files
+
+    def expected(self) -> Expected:
+        """What the bag's metadata announce, to be compared with what is read of it."""
+        metadata = [getattr(getattr(one, "storage", None), "metadata", None) for one in self._reader.readers]
+        return Expected(getattr(metadata[0], "custom", None) if metadata else None)
+
+    def has_checksums(self) -> bool:
+        """Whether damage to any message is found, because the storage itself has a checksum for it."""
+        files = [getattr(storage, "path", None) for storage in self._storages]
+        return all(file is not None and file.suffix == ".mcap" and chunks_have_checksums(file) for file in files)
 
     def messages(self, connections: Iterable[Connection] = (), start: int | None = None,
                  stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:

@@ -14,7 +14,9 @@ from tempfile import TemporaryDirectory
 from rosbags.interfaces import Connection
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+import yaml
 
+from worldfm_ros.bags.checksums import Expected
 from worldfm_ros.bags.reader import bag_files
 from worldfm_ros.bags.salvage import Topic, salvage
 from worldfm_ros.bags.writer import BALLAST, BagWriter
@@ -46,7 +48,7 @@ def recover(source: Path, target: Path, lost: Counter[str] | None = None) -> Cou
             dir=target.absolute().parent, prefix=".recover.") as scratch:
         readable = bag_files(bag) if bag.is_dir() else [bag]
         readable += [path for one in packed if (path := unpacked(one, Path(scratch), lost)) is not None]
-        copier = Copier(writer, lost)
+        copier = Copier(writer, lost, Expected(custom_data(source)))
         try:
             for file in readable:
                 copier.copy(file)
@@ -55,7 +57,17 @@ def recover(source: Path, target: Path, lost: Counter[str] | None = None) -> Cou
     if not copier.counts:
         raise ValueError(f"{source} is damaged: nothing can be read in it"
                          + "".join(f"; {count} {kind}" for kind, count in lost.items()))
+    for topic in copier.wrong():
+        lost[f"topics with a damaged message among those that were copied, by its checksum: {topic}"] += 1
     return copier.counts
+
+
+def custom_data(source: Path) -> object:
+    """Of a bag's metadata.yaml; None where there is none that can be read."""
+    try:
+        return yaml.safe_load((source / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 def unpacked(file: Path, folder: Path, lost: Counter[str]) -> Path | None:
@@ -73,9 +85,9 @@ def unpacked(file: Path, folder: Path, lost: Counter[str]) -> Path | None:
 class Copier:
     """Copies messages to a new bag, which is created with the first one."""
 
-    def __init__(self, writer: BagWriter, lost: Counter[str]) -> None:
+    def __init__(self, writer: BagWriter, lost: Counter[str], expected: Expected) -> None:
         self.counts: Counter[str] = Counter()
-        self._writer, self._lost = writer, lost
+        self._writer, self._lost, self._expected = writer, lost, expected
         self._known: dict[tuple[str, str], Connection | None] = {}
         self._opened = False
 
@@ -88,7 +100,13 @@ class Copier:
                 self._lost["messages without a definition, or damaged"] += 1
                 continue
             self._writer.write(connection, timestamp, whole)
+            self._expected.read(topic.name, timestamp, whole)
             self.counts[topic.name] += 1
+
+    def wrong(self) -> list[str]:
+        """The topics that are not what was written, and yet of as many messages."""
+        return [topic for topic in self._expected.wrong(set(self.counts))
+                if self.counts[topic] >= self._expected.announced[topic][0]]
 
     def close(self) -> None:
         """Raises OSError."""

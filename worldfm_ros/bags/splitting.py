@@ -58,7 +58,8 @@ class BagFile:
                 "duration": {"nanoseconds": max(0, self.last - self.first)}, "message_count": self.count}
 
 
-def bag_metadata(files: Sequence[BagFile], connections: Sequence, storage: str, version: int) -> dict[str, object]:
+def bag_metadata(files: Sequence[BagFile], connections: Sequence, storage: str, version: int,
+                 custom_data: dict[str, str]) -> dict[str, object]:
     """What metadata.yaml says, below rosbag2_bagfile_information, of the files of a bag, in order."""
     first, last = min(file.first for file in files), max(file.last for file in files)
     return {
@@ -80,7 +81,7 @@ def bag_metadata(files: Sequence[BagFile], connections: Sequence, storage: str, 
         "compression_format": "",  # chunks inside of an mcap file are that file's own matter
         "compression_mode": "",
         "files": [file.entry for file in files],
-        "custom_data": None,
+        "custom_data": custom_data or None,
         "ros_distro": "rosbags",
     }
 

@@ -18,6 +18,7 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from worldfm_ros.bags.checksums import Sums
 from worldfm_ros.bags.splitting import NEVER, BagFile, Split, as_yaml, bag_metadata
 from worldfm_ros.bags.storages import FlushedMcap, FlushedSqlite3
 
@@ -62,6 +63,7 @@ class BagWriter(Writer):
         self._flush_bytes = min(FLUSH_BYTES, self._split.size // 8 or FLUSH_BYTES)  # others have no size yet
         self._finished: list[BagFile] = []
         self._first_in_file, self._last_in_file = NEVER, 0  # timestamps in the file that is open
+        self._sums = Sums()
         self._unflushed = 0
         self._written = 0
         self._flushed_at = self._metadata_at = monotonic()
@@ -103,6 +105,7 @@ class BagWriter(Writer):
         super().write(connection, timestamp, data)
         self._first_in_file = min(timestamp, self._first_in_file)
         self._last_in_file = max(timestamp, self._last_in_file)
+        self._sums.of[connection.topic].add(timestamp, data)
         self._unflushed += len(data)
         if self._unflushed > self._flush_bytes or monotonic() - self._flushed_at > FLUSH_PERIOD:
             self.flush()
@@ -112,6 +115,7 @@ class BagWriter(Writer):
         if not self._unflushed:
             return
         self.storage.flush()
+        self.custom_data = self._sums.texts()  # of what is on the disk, and stays there
         self._written += self._unflushed
         self._unflushed, self._flushed_at = 0, monotonic()
         if self._flushed_at - self._metadata_at > METADATA_PERIOD:
@@ -121,9 +125,11 @@ class BagWriter(Writer):
     def close(self) -> None:
         """Write index and metadata. After a disk error, which is raised, the bag holds what was flushed before."""
         self._ballast.unlink(missing_ok=True)
+        flushed, self.custom_data = self.custom_data, self._sums.texts()
         try:
             self._close()
         except DISK_ERRORS:
+            self.custom_data = flushed
             self.abort()
             raise
 
@@ -190,7 +196,8 @@ class BagWriter(Writer):
 
     def _metadata(self) -> dict[str, object]:
         files = [*self._finished, self._file()]
-        return bag_metadata(files, self.connections, self.storage_plugin.name.lower(), self.version)
+        return bag_metadata(files, self.connections, self.storage_plugin.name.lower(), self.version,
+                            self.custom_data)
 
     @property
     def _ballast(self) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from worldfm_ros.bags.reader import Bag, KeptOpen, counted, nanoseconds, open_bag
+from worldfm_ros.bags.reader import Bag, KeptOpen, counted, nanoseconds
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.sensor.camera import Camera
@@ -40,13 +40,14 @@ class BagFrames(PosedFrames):
     def __init__(self, path: str | Path, topics: Topics | None = None) -> None:
         self.path, self._reader = Path(path), KeptOpen(Path(path))
         self.skipped, self.ignored = Counter(), Counter()
-        with open_bag(self.path) as bag:
-            types = {c.topic: c.msgtype for c in bag.connections}
-            connection = {c.topic: c for c in bag.connections}
-            self.topics = find_topics(types, topics or Topics(), self.path, lambda topic: bag.first(connection[topic]))
-            color, depth, info_topic = self.topics.color, self.topics.depth, self.topics.camera_info
-            tf_topics = transform_topics(types, color, self.topics.tf, self.path)
-            scan = Scan(bag, (color, depth), info_topic, tf_topics, self.ignored)
+        bag = self._reader.bag()  # stays open: to unpack a packed one a second time would take as long again
+        types = {c.topic: c.msgtype for c in bag.connections}
+        connection = {c.topic: c for c in bag.connections}
+        self.topics = find_topics(types, topics or Topics(), self.path, lambda topic: bag.first(connection[topic]))
+        color, depth, info_topic = self.topics.color, self.topics.depth, self.topics.camera_info
+        tf_topics = transform_topics(types, color, self.topics.tf, self.path)
+        scan = Scan(bag, (color, depth), info_topic, tf_topics, self.ignored)
+        self.notes = tuple(scan.notes)
         colors, depths = scan.pictures[color], scan.pictures[depth]
         for topic, messages in ((color, colors), (depth, depths), (info_topic, scan.info)):
             if not messages:

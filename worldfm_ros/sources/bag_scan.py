@@ -7,7 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worldfm_ros.bags.reader import BadMessage, Bag, nanoseconds
+from rosbags.interfaces import Connection
+
+from worldfm_ros.bags.checksums import Expected
+from worldfm_ros.bags.reader import ADVICE, BadMessage, Bag, nanoseconds
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.sequences import sequence_starts
 from worldfm_ros.sources.tf_tree import STATIC, TfTree
@@ -35,7 +38,8 @@ class Scan:
     """One reading of a bag.
 
     info: the first camera info. pictures: by topic. trees: the transforms of each sequence; a new one begins where the
-    clock goes back. encodings: by picture topic. What cannot be used is counted in `ignored`.
+    clock goes back. encodings: by picture topic. What cannot be used is counted in `ignored`. notes: what a user has to
+    know of the bag. Raises ValueError for a bag whose messages are not the ones that were written.
     """
 
     def __init__(self, bag: Bag, image_topics: Collection[str], info_topic: str, tf_topics: Collection[str],
@@ -44,23 +48,45 @@ class Scan:
         self.encodings: dict[str, str] = {}
         self._ignored, self._fixed = ignored, []
         self._events: list[tuple[str, int, Seen | _Transform]] = []  # stream, stamp
+        self._tf_topics, self._info_topic = tf_topics, info_topic
         wanted = [c for c in bag.connections if c.topic in {*image_topics, info_topic, *tf_topics}]
+        expected, found = bag.expected(), Counter()
         for connection, recorded, raw in bag.messages(wanted):
+            expected.read(connection.topic, recorded, raw)
+            found[connection.topic] += 1
             try:
-                message = bag.deserialize(raw, connection.msgtype)
-            except BadMessage:
+                self._take(connection.topic, recorded, bag.deserialize(raw, connection.msgtype))
+            except (BadMessage, AttributeError, TypeError):  # the latter two: the definition in the bag is another one
                 ignored[f"messages of {connection.topic} that cannot be read"] += 1
-                continue
-            if connection.topic in tf_topics:
-                for transform in message.transforms:
-                    self._add(transform, connection.topic.endswith("static"))
-            elif connection.topic == info_topic:
-                self.info = self.info or message
-            else:
-                self.encodings.setdefault(connection.topic, getattr(message, "encoding", "") or message.format)
-                seen = Seen(nanoseconds(message.header.stamp), recorded, message.header.frame_id.lstrip("/"))
-                self._events.append((connection.topic, seen.stamp, seen))
+        self.notes = self._judged(bag, wanted, expected, found)
         self._split(image_topics)
+
+    @staticmethod
+    def _judged(bag: Bag, wanted: list[Connection], expected: Expected, found: Counter[str]) -> list[str]:
+        topics = {c.topic for c in wanted}
+        if wrong := expected.wrong(topics):
+            raise ValueError(f"{bag.path} is damaged: {', '.join(wrong)} is not what was written, by its checksum; "
+                             f"{ADVICE.format(path=bag.path)}")
+        announced = Counter()
+        for c in wanted:
+            announced[c.topic] += c.msgcount or 0
+        notes = [f"{bag.path}: {found[topic]} of {count} messages of {topic} that it announces are there"
+                 for topic, count in announced.items() if found[topic] < count]
+        if not topics <= expected.announced.keys() and not bag.has_checksums():
+            notes.append(f"{bag.path} has no checksums: damage to its pictures would not be noticed")
+        return notes
+
+    def _take(self, topic: str, recorded: int, message: Any) -> None:
+        if topic in self._tf_topics:
+            for transform in message.transforms:
+                self._add(transform, topic.endswith("static"))
+        elif topic == self._info_topic:
+            self.info = self.info or message
+        else:
+            encoding = getattr(message, "encoding", "") or message.format
+            seen = Seen(nanoseconds(message.header.stamp), recorded, message.header.frame_id.lstrip("/"))
+            self.encodings.setdefault(topic, encoding)
+            self._events.append((topic, seen.stamp, seen))
 
     def _add(self, transform: Any, static: bool) -> None:
         t, q = transform.transform.translation, transform.transform.rotation

@@ -19,7 +19,8 @@ class PosedFrames(Sequence[RgbdFrame]):
     depth was measured; frames without have 0 everywhere. metric: whether lengths are metres; else their scale is
     arbitrary. units: of the stored depth a metre; written: how the stored poses are written (conventions.py): what they
     were read as. ignored: records that say nothing of a frame and could not be used, by reason. sequences: positions at
-    which frames begin that do not go on from those before (the clock went back).
+    which frames begin that do not go on from those before (the clock went back). notes: what a user has to know of the
+    files besides.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class PosedFrames(Sequence[RgbdFrame]):
     written: str = "camera-to-world"
     ignored: Counter[str] = Counter()
     sequences: tuple[int, ...] = (0,)
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

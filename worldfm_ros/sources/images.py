@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 import re
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from worldfm_ros.geometry import Intrinsics
 
 MILLIMETRES = 1000.0  # units a metre
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 FULL = np.iinfo(np.uint16).max
 SAME_ASPECT = 0.01
 
@@ -32,8 +35,11 @@ def read_image(path: Path) -> Image.Image:
 def decode_image(data: bytes, where: str) -> Image.Image:
     """The picture of a file's bytes. Raises ValueError naming `where`.
 
-    Pillow, because it refuses a file that is cut short where OpenCV returns a half-grey picture.
+    Pillow, because it refuses a file that is cut short where OpenCV returns a half-grey picture. It passes over PNG's
+    checksums; damage in a JPEG, which has none, may go unnoticed.
     """
+    if data.startswith(PNG_MAGIC) and not _is_whole_png(data):
+        raise ValueError(f"{where} is not a readable image (a checksum in it is wrong, or it is cut short)")
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
@@ -41,6 +47,20 @@ def decode_image(data: bytes, where: str) -> Image.Image:
         reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{where} is not a readable image ({reason})") from None
     return image
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether a PNG's chunks have the checksums that they say, up to the last one."""
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(memoryview(data)[at + 4:end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        if data[at + 4:at + 8] == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def read_depth(path: Path, units: float = MILLIMETRES) -> np.ndarray:

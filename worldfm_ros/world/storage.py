@@ -1,6 +1,6 @@
 """The world folder: how a world is kept on disk.
 
-    world.yaml                        what belongs to the world; replaced atomically, it alone decides
+    world.yaml                        what belongs to the world, with a checksum; replaced atomically, it alone decides
     anchors/<sha256>.safetensors      one tile of anchors each: origin, points, colors, labels, radius
     keyframes/<sha256>.png            photographs (RGB) and depths (uint16 millimetres, 0 = none)
 
@@ -29,6 +29,7 @@ from worldfm_ros.world.manifest import ARBITRARY, METRIC, check_manifest
 
 FORMAT_VERSION = 1
 ANCHORS, KEYFRAMES, MANIFEST = "anchors", "keyframes", "world.yaml"
+CHECKSUM = "checksum: "  # the last line of world.yaml: the sha256 of what is above it, where it is there
 
 
 class WorldError(ValueError):
@@ -56,9 +57,8 @@ def write_world(world: World, path: str | Path) -> None:
     for name in (ANCHORS, KEYFRAMES):
         (path / name).mkdir(parents=True, exist_ok=True)
     manifest = _manifest(world, path)
-    write_whole(
-        path / MANIFEST, yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=1000).encode()
-    )
+    text = yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=1000)
+    write_whole(path / MANIFEST, f"{text}{CHECKSUM}{_sum(text)}\n".encode())
     _remove_unreferenced(path, manifest)
 
 
@@ -91,7 +91,8 @@ def read_manifest(path: str | Path) -> dict:
     if not file.exists():
         raise WorldError(f"{path} is no world folder: {file} is missing; make one with `worldfm world build`")
     try:
-        manifest = yaml.safe_load(file.read_text())
+        text = file.read_text()
+        manifest = yaml.safe_load(text)
         version = manifest["format_version"]
         if version > FORMAT_VERSION:
             raise WorldError(
@@ -104,7 +105,14 @@ def read_manifest(path: str | Path) -> dict:
         check_manifest(manifest)
     except ValueError as error:
         raise _damaged(file, str(error)) from None
+    content, _, told = text.rpartition(f"\n{CHECKSUM}")
+    if content and told.strip() != _sum(content + "\n"):
+        raise _damaged(file, f"its last line is not its checksum (was it edited? then take the line {CHECKSUM!r} out)")
     return manifest
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _manifest(world: World, path: Path) -> dict:
