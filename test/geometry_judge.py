@@ -24,7 +24,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 import tyro
 
-from worldfm_ros.cli.ending import exit_code
+from worldfm_ros.ending import exit_code
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.sources.rgbd_folder import RgbdFolder
 

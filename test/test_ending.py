@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from worldfm_ros.cli.ending import FAILED, INTERRUPTED, exit_code
+from worldfm_ros.ending import DEBUG_VARIABLE, FAILED, INTERRUPTED, exit_code
 
 
 def end(monkeypatch, capsys, error, *words):
@@ -15,6 +15,7 @@ def end(monkeypatch, capsys, error, *words):
         raise error
 
     monkeypatch.setattr(sys, "argv", ["worldfm", *words])
+    monkeypatch.setenv(DEBUG_VARIABLE, "")
     code = exit_code(command)
     return code, capsys.readouterr().err
 

@@ -27,8 +27,8 @@ ROS = {
 }
 # from the ground up: a part may import the parts of lower floors; those of one floor do not know each other
 FLOORS = (
-    ("geometry", "files", "progress", "share", "threads"),
-    ("clips", "sensor", "tf"),
+    ("geometry", "files", "kernel_cache", "progress", "share", "threads"),
+    ("clips", "ending", "sensor", "tf"),
     ("bags",),
     ("sources", "scenes", "frame_model"),
     ("world",),

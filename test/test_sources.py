@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import re
 import sys
 
 import numpy as np
@@ -92,10 +93,16 @@ def test_clips_are_cut_of_it(recordings, form):
     assert clips.fingerprint == open_frames(recordings[form]).fingerprint
 
 
+def left_out(said: str) -> dict[str, int]:
+    """Of 17 frames, by reason."""
+    return {reason: int(count) for count, reason in re.findall(r"^left out: (\d+) of 17 frames: .*\((\w+)\)$", said,
+                                                               re.MULTILINE)}
+
+
 def test_what_the_bag_lacks_is_said(tmp_path, monkeypatch, capsys):
     write_bag(tmp_path / "bag", bag_messages(poses_of=range(3, 15)))
     worldfm(monkeypatch, "world", "build", "bag", tmp_path / "bag", "--out", tmp_path / "world", "--voxel", VOXEL)
-    assert "left out: 5 of 17 frames: " in capsys.readouterr().err
+    assert left_out(capsys.readouterr().err) == {"extrapolation_past": 3, "extrapolation_future": 2}
     worldfm(monkeypatch, "eval", tmp_path / "bag", "--hold-out", 4, "--voxel", VOXEL, "--model", "anchors",
             "--width", 48, "--height", 36, "--json", tmp_path / "figures.json")
-    assert "left out: 5 of 17 frames: " in capsys.readouterr().err
+    assert left_out(capsys.readouterr().err) == {"extrapolation_past": 3, "extrapolation_future": 2}

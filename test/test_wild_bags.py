@@ -82,7 +82,7 @@ def test_two_robots_are_not_one_tree(tmp_path):
     bag = write_bag(tmp_path / "bag", [*mine, *other])
     with pytest.raises(ValueError, match="/a/tf, /b/tf may be of several robots.*--tf-topic"):
         BagFrames(bag)
-    assert_frames(BagFrames(bag, Topics(tf_topic="/a/tf")))
+    assert_frames(BagFrames(bag, Topics(tf="/a/tf")))
     named = [(f"/a{topic}", *rest) for topic, *rest in bag_messages()]
     assert_frames(BagFrames(write_bag(tmp_path / "named", [*named, *other])))
 
@@ -148,6 +148,7 @@ def test_full_scale_depth_is_none(tmp_path):
 def test_a_bag_is_opened_once_a_process(tmp_path, monkeypatch):
     from worldfm_ros.bags import reader
 
-    frames, opened, really = BagFrames(write_bag(tmp_path / "bag", bag_messages())), [], reader.open_bag
+    opened, really = [], reader.open_bag
     monkeypatch.setattr(reader, "open_bag", lambda path: opened.append(path) or really(path))
+    frames = BagFrames(write_bag(tmp_path / "bag", bag_messages()))
     assert len([frame.rgb for frame in frames]) == len(FRAMES) and len(opened) == 1

@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from training.recipes import RECIPES, Recipe, find_recipe
-from worldfm_ros.cli.ending import exit_code
+from worldfm_ros.ending import exit_code
 
 SIGNALLED = 128  # and the signal's number, as shells have it
 BEFORE_A_RUN = {"pairs", ".lock"}  # what a run that ended before its first step may have left

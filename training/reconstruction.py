@@ -26,9 +26,9 @@ from training.builders import model_folder
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import INDEX
 from training.data.shards import ShardedClips
-from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.clips import TARGETS
+from worldfm_ros.ending import exit_code
 from worldfm_ros.evaluation.scoring import psnr, ssim_map
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import AUTOENCODER, CONFIG, load_autoencoder

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 import sqlite3
 import sys
 import traceback
 
+from worldfm_ros.kernel_cache import give_kernels_a_folder
+
 INTERRUPTED = 130  # as a shell counts: 128 + SIGINT
 FAILED = 2
 DEBUG = "--debug"  # shows the traceback of an error
+DEBUG_VARIABLE = "WORLDFM_DEBUG"  # the same, for the nodes that a command starts
 REPORT = "report it with its traceback (add --debug) where you got worldfm_ros, see README.md"
 
 # exceptions, ours and foreign, whose text tells a user what to do
@@ -33,18 +37,29 @@ def explained(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}; this is a fault of worldfm_ros, not yours: {REPORT}"
 
 
+def tell(error: BaseException) -> None:
+    """Print the line on stderr; behind a traceback when that was asked for. To be called while it is handled."""
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()
+    print(f"error: {explained(error)}", file=sys.stderr)
+
+
+def take_debug() -> None:
+    """Remember that --debug is among the words of the command line, for this process and those that it starts."""
+    if DEBUG in sys.argv:
+        sys.argv.remove(DEBUG)
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
 def exit_code(command: Callable[[], int | None]) -> int:
     """Run a command. An error is one line on stderr (with --debug behind a traceback), exit code 2; Ctrl-C is 130."""
-    debug = DEBUG in sys.argv
-    if debug:
-        sys.argv.remove(DEBUG)
+    take_debug()
     try:
+        give_kernels_a_folder(os.environ)
         return command() or 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last place where one can be turned into a line
-        if debug:
-            traceback.print_exc()
-        print(f"error: {explained(error)}", file=sys.stderr)
+        tell(error)
         return FAILED

@@ -18,7 +18,7 @@ from training.ablations.bench import BenchSettings
 from training.data.shards import ShardedClips
 from training.run.processes import Stopped
 from training.synthetic.clips import ClipSettings, SyntheticClips
-from worldfm_ros.cli.ending import exit_code
+from worldfm_ros.ending import exit_code
 from worldfm_ros.scenes.families import SCENES
 
 HELD_OUT = "apartment"

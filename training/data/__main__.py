@@ -15,11 +15,11 @@ from training.data.contact_sheet import write_contact_sheet
 from training.data.pairs import Corruption, make_pair
 from training.data.shard_index import read_index
 from training.data.shards import ShardedClips, write_shards
-from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.cli.facts import AsJson, print_facts
 from worldfm_ros.cli.fitting import fitting
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.clips import TARGETS
+from worldfm_ros.ending import exit_code
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.conventions import Conventions
 from worldfm_ros.sources.sources import ClipSource, Joined, open_source

@@ -24,8 +24,8 @@ import tyro
 from training.synthetic.clips import ClipSettings, synthetic_clip
 from training.synthetic.raycaster import TorchRayCaster
 from training.synthetic.trajectories import Space, draw
-from worldfm_ros.cli.ending import exit_code
 from worldfm_ros.clips import LENGTH
+from worldfm_ros.ending import exit_code
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.scenes.families import SCENES, check_families, make_scene
 from worldfm_ros.scenes.raycaster import RayCaster

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import tyro
 
-from worldfm_ros.cli.ending import DEBUG, exit_code
+from worldfm_ros.ending import DEBUG, exit_code
 from worldfm_ros.share import share_directory
 
 # name: module of this package and function; imported when it is asked for

@@ -123,7 +123,7 @@ def cause(fit: Fit, frames: PosedFrames | None = None) -> str:
                 "and no convention that is known mends it: are the poses of these pictures, in their order and at "
                 "their time?")
     if reading.poses is not None:
-        told = {"world-to-camera": "world-to-camera", "opengl": "camera-to-world with OpenGL's axes"}
+        told = {"opengl": "camera-to-world with OpenGL's axes", "body": "for a body with x forward (camera_link)"}
         text = f"the poses look as if they were written {told.get(reading.poses, reading.poses)}"
         return text + ("" if frames is None else f" (read as {frames.written}): use --poses {reading.poses}")
     times = 1 / reading.scale if reading.scale < 1 else reading.scale

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from worldfm_ros.clips import RgbdFrame
-from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.sources.frames import PosedFrames
 
-PoseConvention = Literal["camera-to-world", "world-to-camera", "opengl", "opengl-world-to-camera"]
+PoseConvention = Literal["camera-to-world", "world-to-camera", "opengl", "opengl-world-to-camera", "body"]
 FLIP = Pose(Rotation.from_matrix(np.diag([1.0, -1.0, -1.0])), np.zeros(3))  # OpenGL's camera axes <-> optical axes
 METRES_A_UNIT_BELOW = 0.1  # a scale below it is metres a unit, from it on units a metre
 
@@ -26,12 +26,14 @@ READ: dict[str, Callable[[Pose], Pose]] = {
     "world-to-camera": Pose.inverse,
     "opengl": lambda pose: pose @ FLIP,
     "opengl-world-to-camera": lambda pose: pose.inverse() @ FLIP,
+    "body": lambda pose: pose @ T_BODY_OPTICAL,
 }
 WRITE: dict[str, Callable[[Pose], Pose]] = {
     "camera-to-world": lambda pose: pose,
     "world-to-camera": Pose.inverse,
     "opengl": lambda pose: pose @ FLIP,
     "opengl-world-to-camera": lambda pose: (pose @ FLIP).inverse(),
+    "body": lambda pose: pose @ T_BODY_OPTICAL.inverse(),
 }
 
 
@@ -41,8 +43,8 @@ class Conventions:
 
     depth_scale: units of the stored depth a metre: 1000 (millimetres), 5000 (TUM), 6553.5 (Replica), 256 (KITTI); below
     0.1, metres a unit (0.001).
-    poses: how they are written: T_world_camera or its inverse; optical axes (x right, y down) or OpenGL's (y up,
-    looking along -z).
+    poses: how they are written: T_world_camera or its inverse; optical axes (x right, y down), OpenGL's (y up, looking
+    along -z) or, body, those of a robot's frames (x forward, z up: camera_link).
     """
 
     depth_scale: float | None = None
@@ -73,6 +75,7 @@ class Reread(PosedFrames):
         self.frames, self.conventions = frames, conventions
         self.path, self.skipped, self.has_depth = frames.path, frames.skipped, frames.has_depth
         self.metric, self.ignored, self.sequences = frames.metric, frames.ignored, frames.sequences
+        self.notes = frames.notes
         self.written = conventions.poses or frames.written
         self.units = frames.units if conventions.depth_scale is None else units_a_metre(conventions.depth_scale)
 

@@ -47,6 +47,8 @@ def pose_convention(said: object, where: str) -> str:
         return "camera-to-world"
     text = re.sub(r"[^a-z0-9]", "", str(said).lower())
     inverse = any(name in text for name in ("worldtocam", "w2c", "extrinsic"))
+    if text == "body":
+        return text
     forward = text == "opengl" or any(name in text for name in ("cameratoworld", "camtoworld", "cam2world", "c2w"))
     if inverse == forward:
         raise ValueError(f"{where}: pose_convention is one of {', '.join(READ)}, got {said!r}")
