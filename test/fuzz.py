@@ -125,6 +125,7 @@ def write_bag(path: Path, storage: str, make_writer: Callable = BagWriter) -> Pa
             write("/tf", stamp, transform(stamp, "map", "base", frame.T_world_camera))
             write(COLOR, stamp + 50, image(stamp, frame.rgb, "rgb8"))
             write(DEPTH, stamp + 60, image(stamp, np.rint(frame.depth * 1000).astype(np.uint16), "16UC1"))
+            getattr(bag, "flush", lambda: None)()
     return path
 
 

@@ -316,6 +316,18 @@ def entries(content, path=()):
             yield from entries(value, (*path, key))
 
 
+def test_a_manifest_that_is_other_than_written_is_refused(tmp_path):
+    """Whatever byte is another one, where the text still is a manifest; who edits it takes the checksum out."""
+    write_world(room_world(1, 0.5, name="room"), tmp_path / "w")
+    file = tmp_path / "w" / MANIFEST
+    whole = file.read_text()
+    file.write_text(whole.replace("name: room", "name: rook"))
+    with pytest.raises(WorldError, match="not its checksum .*take the line"):
+        read_world(tmp_path / "w")
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("checksum: ")))
+    assert read_world(tmp_path / "w").name == "rook"
+
+
 UNCHECKED = {"units", "axes"}  # told to people
 
 
@@ -324,6 +336,7 @@ def test_every_entry_of_the_manifest_is_checked(tmp_path):
     write_world(room_world(1, 0.5), tmp_path / "w")
     file = tmp_path / "w" / MANIFEST
     whole = yaml.safe_load(file.read_text())
+    del whole["checksum"]  # which an editor takes out, and which would be wrong for each of these
     for path in [path for path in entries(whole) if path[0] not in UNCHECKED]:
         for value in ("missing", None, {}, math.nan, -1):
             content = copy.deepcopy(whole)
