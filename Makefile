@@ -1,6 +1,6 @@
 # Two commands: `make sim` and `make test`. Both make the environment (.venv) when it is missing or out of date.
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test lint bench clean
+.PHONY: help setup sim test oldest lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ sim: setup ## run the simulation, e.g. make sim ARGS="duration:=20 record:=true 
 
 test: setup ## run the test-suite in two processes, e.g. make test PYTEST_ARGS="-k geometry -x", or -n0 in one
 	.venv/bin/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
+
+oldest: setup ## run tests with the oldest versions that setup.py allows
+	@scripts/test_oldest.sh $(PYTEST_ARGS)
 
 lint: setup ## check the style
 	.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""The package's metadata and what it installs. Pinned versions are in constraints.txt."""
+"""The package's metadata and what it installs. Pinned versions: constraints.txt; the oldest: constraints-oldest.txt."""
 
 from pathlib import Path
 import xml.etree.ElementTree as ElementTree
@@ -39,18 +39,18 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "diffusers",
-        "matplotlib",
-        "numba",
-        "numpy",
+        "matplotlib>=3.6.3",
+        "numba>=0.59",
+        "numpy>=1.26.4",
         "open3d",
-        "opencv-python-headless",
-        "pillow",
-        "pyyaml",
-        "rich",
+        "opencv-python-headless>=4.6",
+        "pillow>=10.2",
+        "pyyaml>=6.0.1",
+        "rich>=13.7.1",
         "rosbags",
         "safetensors",
-        "scikit-image",
-        "scipy",
+        "scikit-image>=0.22",
+        "scipy>=1.11.4",
         "setuptools",
         "torch>=2.9",
         "tyro",

@@ -170,9 +170,10 @@ def read_recovered(path: Path) -> Content:
     lost: Counter[str] = Counter()
     out = path.with_name("recovered")
     shutil.rmtree(out, ignore_errors=True)
-    recover(path, out, lost)
+    notes: list[str] = []
+    recover(path, out, lost, notes)
     frames, said = read_frames(BagFrames(out))
-    return frames, [*said, *lost]
+    return frames, [*said, *lost, *notes]
 
 
 def read_whole_world(path: Path) -> Content:

@@ -13,6 +13,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("tf2_msgs")
 
+from builtin_interfaces.msg import Time  # noqa: E402
 from geometry_msgs.msg import TransformStamped  # noqa: E402
 from mcap.reader import make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
@@ -176,6 +177,32 @@ def test_less_than_reliable_is_taken_as_it_is_offered_and_a_silent_topic_is_an_e
         counts = {c.topic: c.msgcount for c in reader.connections}
     assert counts["/tf"] == 20 and counts["/tf_static"] >= 15 and counts["/eye/image_raw"] >= 15
     assert code == 3 and "/lidar" in output.splitlines()[-1] and "/eye" not in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_comes_before_the_simulated_time_waits_for_it(node, tmp_path, begins):
+    process = start(tmp_path / "bag", "topics:=['/tf tf2_msgs/msg/TFMessage']", "use_sim_time:=true")
+    moving, clock = node.create_publisher(TFMessage, "/tf", 10), node.create_publisher(Clock, "/clock", 10)
+    try:
+        wait_for(moving.get_subscription_count)
+        for _ in range(5):
+            moving.publish(TFMessage())
+        assert moving.wait_for_all_acked(rclpy.duration.Duration(seconds=PATIENCE))
+        wait_for(lambda: clock.get_subscription_count() >= 2)  # its clock, and its search for one: it runs
+        for second in range(100 * begins, 104 * begins):
+            clock.publish(Clock(clock=Time(sec=second)))
+            moving.publish(TFMessage())
+            time.sleep(0.1)
+        code, output = stop(process)
+    finally:
+        process.kill()
+        node.destroy_publisher(moving), node.destroy_publisher(clock)
+    with AnyReader([tmp_path / "bag"]) as reader:
+        times = [when // 10**9 for connection, when, _ in reader.messages() if connection.topic == "/tf"]
+    if begins:
+        assert code == 0 and len(times) == 9 and min(times) >= 100, output
+    else:
+        assert code == 3 and len(times) == 5 and "the simulated time never began" in output
 
 
 def test_bag_tells_types_hashes_and_qos_as_ros_does(node, tmp_path):

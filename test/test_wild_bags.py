@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 from boards import Picture
 import numpy as np
@@ -14,6 +16,7 @@ from test_clip_sources import (
     FRAMES,
     INFO,
     SECOND,
+    STORE,
     assert_frames,
     bag_messages,
     camera_info,
@@ -21,12 +24,16 @@ from test_clip_sources import (
     transform,
     write_bag,
 )
+import yaml
 
+from worldfm_ros.bags.recovery import recover
+from worldfm_ros.bags.writer import BagWriter
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sensor.camera import Camera
 from worldfm_ros.sensor.lens import Equidistant, PlumbBob
 from worldfm_ros.sensor.sensor import Sensor
 from worldfm_ros.sources.bag import BagFrames, Topics
+from worldfm_ros.sources.conventions import Conventions, with_conventions
 from worldfm_ros.sources.sources import FrameClips
 from worldfm_ros.tf.buffer import TransformBuffer
 from worldfm_ros.tf.history import TransformError
@@ -152,3 +159,52 @@ def test_a_bag_is_opened_once_a_process(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "open_bag", lambda path: opened.append(path) or really(path))
     frames = BagFrames(write_bag(tmp_path / "bag", bag_messages()))
     assert len([frame.rgb for frame in frames]) == len(FRAMES) and len(opened) == 1
+
+
+def record(path: Path, storage: str) -> Path:
+    """The messages as our recorder writes them."""
+    with BagWriter(path, storage) as bag:
+        topics = {}
+        for topic, recorded, message in sorted(bag_messages(), key=lambda message: message[1]):
+            topics[topic] = topics.get(topic) or bag.add_topic(topic, message.__msgtype__)
+            bag.write(topics[topic], recorded, STORE.serialize_cdr(message, message.__msgtype__))
+    return path
+
+
+def change_a_pixel(bag: Path) -> None:
+    file = next(file for file in bag.iterdir() if file.suffix in (".mcap", ".db3"))
+    data = bytearray(file.read_bytes())
+    data[data.index(FRAMES[5].rgb.tobytes()[:64]) + 32] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_changed_pixel_of_our_own_bag_is_noticed(tmp_path, storage):
+    frames = BagFrames(record(tmp_path / "bag", storage))
+    assert_frames(frames)
+    assert not frames.notes
+    change_a_pixel(tmp_path / "bag")
+    with pytest.raises(ValueError, match="worldfm bag recover"):
+        BagFrames(tmp_path / "bag")
+    recover(tmp_path / "bag", tmp_path / "new", lost := Counter())
+    assert lost.total() == 1 and (storage == "mcap" or COLOR in next(iter(lost)))
+
+
+def test_a_bag_in_which_damage_would_not_show_is_said_to_be_one(tmp_path):
+    frames = BagFrames(write_bag(tmp_path / "bag", bag_messages()))
+    assert any("has no checksums" in note for note in frames.notes)
+    reread = with_conventions(frames, Conventions(poses="opengl"))
+    assert reread.notes == frames.notes
+    (record(tmp_path / "ours", "sqlite3") / "metadata.yaml").unlink()
+    assert any("has no checksums" in note for note in BagFrames(tmp_path / "ours").notes)
+    (record(tmp_path / "chunks", "mcap") / "metadata.yaml").unlink()
+    assert not BagFrames(tmp_path / "chunks").notes, "an mcap file's chunks have theirs"
+
+
+def test_messages_that_are_announced_and_not_there_are_said(tmp_path):
+    bag = write_bag(tmp_path / "bag", bag_messages())
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
+    for topic in metadata["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        topic["message_count"] += topic["topic_metadata"]["name"] == COLOR
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    assert any(f"17 of 18 messages of {COLOR}" in note for note in BagFrames(bag).notes)

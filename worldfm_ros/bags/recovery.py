@@ -16,7 +16,7 @@ from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 import yaml
 
-from worldfm_ros.bags.checksums import Expected
+from worldfm_ros.bags.checksums import Expected, chunks_have_checksums
 from worldfm_ros.bags.reader import bag_files
 from worldfm_ros.bags.salvage import Topic, salvage
 from worldfm_ros.bags.writer import BALLAST, BagWriter
@@ -29,12 +29,14 @@ else:
 PACKED = b"\x28\xb5\x2f\xfd"  # how zstd's data begin; a serialised message begins with 0
 
 
-def recover(source: Path, target: Path, lost: Counter[str] | None = None) -> Counter[str]:
+def recover(source: Path, target: Path, lost: Counter[str] | None = None,
+            notes: list[str] | None = None) -> Counter[str]:
     """Copy all that is readable in a damaged bag to a new bag with index and exact counts.
 
     source: a bag folder, with or without metadata.yaml, or one storage file; it stays as it is, byte for byte. What
-    cannot be read is counted in `lost`, by kind. Returns messages by topic. Raises FileNotFoundError when source is no
-    bag, FileExistsError when there is something at target, ValueError when nothing can be read.
+    cannot be read is counted in `lost`, by kind; what else is to be known of the copy is added to `notes`. Returns
+    messages by topic. Raises FileNotFoundError when source is no bag, FileExistsError when there is something at
+    target, ValueError when nothing can be read.
     """
     lost = Counter() if lost is None else lost
     files = bag_files(source) if source.is_dir() else [source] if source.is_file() else []
@@ -49,6 +51,7 @@ def recover(source: Path, target: Path, lost: Counter[str] | None = None) -> Cou
         readable = bag_files(bag) if bag.is_dir() else [bag]
         readable += [path for one in packed if (path := unpacked(one, Path(scratch), lost)) is not None]
         copier = Copier(writer, lost, Expected(custom_data(source)))
+        unchecked = not all(file.suffix == ".mcap" and chunks_have_checksums(file) for file in readable)
         try:
             for file in readable:
                 copier.copy(file)
@@ -59,6 +62,8 @@ def recover(source: Path, target: Path, lost: Counter[str] | None = None) -> Cou
                          + "".join(f"; {count} {kind}" for kind, count in lost.items()))
     for topic in copier.wrong():
         lost[f"topics with a damaged message among those that were copied, by its checksum: {topic}"] += 1
+    if unchecked and notes is not None and not copier.counts.keys() <= copier.expected.announced.keys():
+        notes.append(f"{source} has no checksums: damaged pictures may have been copied")
     return copier.counts
 
 
@@ -87,7 +92,7 @@ class Copier:
 
     def __init__(self, writer: BagWriter, lost: Counter[str], expected: Expected) -> None:
         self.counts: Counter[str] = Counter()
-        self._writer, self._lost, self._expected = writer, lost, expected
+        self._writer, self._lost, self.expected = writer, lost, expected
         self._known: dict[tuple[str, str], Connection | None] = {}
         self._opened = False
 
@@ -100,13 +105,13 @@ class Copier:
                 self._lost["messages without a definition, or damaged"] += 1
                 continue
             self._writer.write(connection, timestamp, whole)
-            self._expected.read(topic.name, timestamp, whole)
+            self.expected.read(topic.name, timestamp, whole)
             self.counts[topic.name] += 1
 
     def wrong(self) -> list[str]:
         """The topics that are not what was written, and yet of as many messages."""
-        return [topic for topic in self._expected.wrong(set(self.counts))
-                if self.counts[topic] >= self._expected.announced[topic][0]]
+        return [topic for topic in self.expected.wrong(set(self.counts))
+                if self.counts[topic] >= self.expected.announced[topic][0]]
 
     def close(self) -> None:
         """Raises OSError."""

@@ -18,8 +18,10 @@ def recover_bag(bag: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]
         bag: the damaged bag folder, with or without metadata.yaml, or one storage file; it is left as it is.
         out: the bag folder to create.
     """
-    lost: Counter[str] = Counter()
-    for topic, count in sorted(recover(bag, out, lost).items()):
+    lost, notes = Counter(), []
+    for topic, count in sorted(recover(bag, out, lost, notes).items()):
         print(f"{count:7d} {topic}")
     for kind, count in lost.items():
         print(f"lost: {count} {kind}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)

@@ -3,8 +3,8 @@
     bag_recorder --ros-args -p bag:=run1 -p storage:=mcap -p topics:="['camera/image_raw sensor_msgs/msg/Image', ...]"
 
 Exit codes: 0 stopped by a signal, the bag is closed; 1 the disk failed, the bag ends there; 2 it could not start, or
-nothing was recorded; 3 a topic that was asked for has no message, or less than 99 % of the images that a camera was
-asked for are in the bag.
+nothing was recorded; 3 a topic that was asked for has no message, the simulated time never began, or less than 99 % of
+the images that a camera was asked for are in the bag.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from worldfm_ros.nodes.recording import Recording, Topic
 from worldfm_ros.nodes.runner import run
 from worldfm_ros.nodes.stepped_recorder import SteppedRecorder
 from worldfm_ros.nodes.tf_history import CACHE, seconds
+from worldfm_ros.nodes.ticks import missing_clock
 
 DEPTH = 100  # messages that DDS keeps for a topic while the executor is busy
 TAKE_TIME = 1.0  # seconds, at the end, for what DDS has delivered and nobody has taken, and the cameras' final accounts
@@ -187,6 +188,7 @@ class BagRecorder(Node):
         self._closing = True
         if self._steps is not None:
             self._steps.leave()
+        timeless = len(self._held)
         if self._held:
             self._put(*self._held.pop())
         self._recording.close()
@@ -209,6 +211,10 @@ class BagRecorder(Node):
             self.exit_code = INCOMPLETE
             log.error(f"the recording is incomplete: no message of {', '.join(empty)}; does anybody publish it "
                       f"(`ros2 topic info -v`)? {summary}")
+        elif timeless:
+            self.exit_code = INCOMPLETE
+            log.error(f"the simulated time never began: {timeless} messages in the bag have the time 0 (their headers "
+                      f"keep their own stamps). {missing_clock(self)} {summary}")
         elif shortfall := self._ledger.shortfall():
             self.exit_code = INCOMPLETE
             log.error(f"the recording is incomplete: {shortfall}; lockstep:=true loses none. {summary}")
