@@ -151,6 +151,11 @@ def test_dialects_of_transforms_are_read(scan, change):  # noqa: F811
     assert_frames(with_facts(scan, change))
 
 
+def test_a_field_of_view_in_degrees_is_suspected(scan):  # noqa: F811
+    with pytest.raises(ValueError, match="camera_angle_x is in radians.*degrees"):
+        _ = TransformsFrames(transforms(scan, fl_x=None, fl_y=None, camera_angle_x=60.0))[0]
+
+
 def test_a_mask_takes_pixels_out_of_the_scene(scan):  # noqa: F811
     mask = np.full((CAMERA.height, CAMERA.width), 255, np.uint8)
     mask[:20] = 0

@@ -38,6 +38,8 @@ class Example(Node):
     def tick(self):
         if sys.argv[1] in ("finishes", "leaves"):
             self.exit_code = 3
+        elif sys.argv[1] == "fails later":
+            {}["a key"]
         elif not self.ready:
             print("ready", flush=True)
             self.ready = True
@@ -104,6 +106,14 @@ def test_a_node_that_cannot_start_says_why_in_one_line():
     process = start("refuses")
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (2, "", "error: there is no world\n")
+
+
+def test_a_node_that_fails_later_is_closed_and_says_so_in_one_line():
+    out, err = (process := start("fails later")).communicate(timeout=20)
+    assert (process.returncode, out) == (1, "closing\nclosed\n")
+    assert len(err.splitlines()) == 1 and "KeyError" in err and "fault of worldfm_ros" in err
+    out, err = (process := start("fails later", WORLDFM_DEBUG="1")).communicate(timeout=20)
+    assert process.returncode == 1 and "Traceback" in err and err.splitlines()[-1].startswith("error: KeyError")
 
 
 @pytest.mark.parametrize("mode, words, variables, message", [

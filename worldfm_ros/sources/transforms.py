@@ -157,7 +157,10 @@ def camera(facts: Mapping, width: int, height: int) -> Intrinsics:
     if "fl_x" in facts:
         fx = _number(facts, "fl_x")
     elif "camera_angle_x" in facts:
-        fx = Intrinsics.from_hfov(width, height, _number(facts, "camera_angle_x")).fx
+        angle = _number(facts, "camera_angle_x")
+        if not 0 < angle < math.pi:
+            raise ValueError(f"camera_angle_x is in radians, between 0 and pi, got {angle:g} (degrees?)")
+        fx = Intrinsics.from_hfov(width, height, angle).fx
     else:
         raise ValueError("there is neither fl_x nor camera_angle_x")
     cx, cy = _number(facts, "cx", width / 2), _number(facts, "cy", height / 2)
