@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly OLDEST=$PWD/build/oldest
 readonly TESTS=(test/test_bag.py test/test_clip_sources.py test/test_fit.py test/test_geometry.py test/test_other_writers.py
-    test/test_renderer.py test/test_rgbd_folder.py test/test_sources.py test/test_warp.py test/test_wild_bags.py test/test_world.py)
+    test/test_renderer.py test/test_rgbd_folder.py test/test_sources.py test/test_wild_bags.py test/test_world.py)
 
 if [[ ! -e $OLDEST/.complete || constraints-oldest.txt -nt $OLDEST/.complete ]]; then
     .venv/bin/python -m venv --clear "$OLDEST"
