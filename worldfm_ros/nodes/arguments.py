@@ -13,8 +13,8 @@ import sys
 
 from worldfm_ros.bags.splitting import Split
 from worldfm_ros.geometry import Intrinsics
-from worldfm_ros.nodes.hints import hfov_hint
 from worldfm_ros.nodes.parameter_fields import default_of, describe
+from worldfm_ros.sensor.camera import hfov_warning
 from worldfm_ros.sensor.camera_file import read_sensor_file
 from worldfm_ros.sources.rgbd_folder import read_poses
 
@@ -155,7 +155,7 @@ def arguments_from_text(values: Mapping[str, str], kind: type = SimulationArgume
         if name not in known:
             raise ValueError(unknown_argument(name, kind))
     arguments = kind(**{name: _parse(name, default_of(known[name]), text) for name, text in values.items()})
-    if hint := hfov_hint(getattr(arguments, "hfov", 0.0)):
+    if hint := hfov_warning(getattr(arguments, "hfov", 0.0)):
         print(f"warning: {hint}", file=sys.stderr)
     return arguments
 

@@ -7,10 +7,10 @@ import os
 
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.encodings import FORMATS
-from worldfm_ros.nodes.hints import hfov_hint
 from worldfm_ros.nodes.mounts import parse_mount
 from worldfm_ros.nodes.parameter_fields import describe
 from worldfm_ros.nodes.sensor_parameters import SensorParameters
+from worldfm_ros.sensor.camera import hfov_warning
 from worldfm_ros.share import NO_NETWORK
 
 MODES = ("rate", "tf", "trigger")
@@ -71,7 +71,7 @@ class CameraParameters(SensorParameters):
         doubts = []
         if self.camera_path:
             return doubts
-        if hint := hfov_hint(self.hfov):
+        if hint := hfov_warning(self.hfov):
             doubts.append(hint)
         elif self.model != NO_NETWORK and not TRAINED_HFOV[0] <= self.hfov <= TRAINED_HFOV[1]:
             low, high = TRAINED_HFOV

@@ -9,18 +9,7 @@ import numpy as np
 from worldfm_ros.geometry import Pose
 
 UP = math.cos(math.radians(20))  # z of the optical axis: a camera that looks so steeply up shows the ceiling alone
-NARROW = 10.0  # degrees, a horizontal field of view that is a telescope's
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
-
-
-def hfov_hint(degrees: float) -> str:
-    """A word about the unit of a horizontal field of view that is small; else empty."""
-    if not 0 < degrees < NARROW:
-        return ""
-    text = f"hfov is in degrees, and {degrees:g} degrees is a telescope's"
-    if degrees < math.pi:
-        text += f"; if it is radians, as SDF and URDF have it, write hfov:={math.degrees(degrees):.4g}"
-    return text
 
 
 def axes_hint(T_map_camera: Pose, frame: str) -> str:
