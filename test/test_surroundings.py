@@ -8,13 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from worldfm_ros.kernel_cache import give_kernels_a_folder
 
 from worldfm_ros import kernel_cache
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
+from worldfm_ros.kernel_cache import give_kernels_a_folder
 from worldfm_ros.nodes import graph
-from worldfm_ros.nodes.arguments import parse_arguments
-from worldfm_ros.nodes.hints import axes_hint, hfov_hint, transforms_hint
+from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.python_path import hiding, without
 
 PROFILES = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
@@ -80,14 +79,6 @@ def test_a_folder_for_kernels_that_was_chosen_stays(monkeypatch, tmp_path):
     monkeypatch.setattr(kernel_cache, "KERNELS", tmp_path)
     give_kernels_a_folder(environment := {})
     assert environment == {}, "where numba finds a folder it needs none of ours"
-
-
-@pytest.mark.parametrize("degrees, meant", [(1.047, "59.99"), (1.5708, "90"), (3.0, "171.9")])
-def test_a_field_of_view_in_radians_is_suspected(degrees, meant, capsys):
-    assert f"hfov:={meant}" in hfov_hint(degrees)
-    assert parse_arguments([f"hfov:={degrees}"])[0].hfov == degrees  # it may be a telescope
-    assert "degrees" in capsys.readouterr().err
-    assert hfov_hint(60.0) == hfov_hint(3.2) == ""
 
 
 def test_a_camera_frame_with_x_forward_is_suspected():
