@@ -13,6 +13,7 @@ from worldfm_ros import kernel_cache
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.kernel_cache import give_kernels_a_folder
 from worldfm_ros.nodes import graph
+from worldfm_ros.nodes.arguments import parse_arguments
 from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.python_path import hiding, without
 
@@ -79,6 +80,11 @@ def test_a_folder_for_kernels_that_was_chosen_stays(monkeypatch, tmp_path):
     monkeypatch.setattr(kernel_cache, "KERNELS", tmp_path)
     give_kernels_a_folder(environment := {})
     assert environment == {}, "where numba finds a folder it needs none of ours"
+
+
+def test_a_field_of_view_in_radians_is_suspected(capsys):
+    assert parse_arguments(["hfov:=1.047"])[0].hfov == 1.047  # it may be a telescope
+    assert "say hfov 60.0" in capsys.readouterr().err
 
 
 def test_a_camera_frame_with_x_forward_is_suspected():
