@@ -15,7 +15,7 @@ from worldfm_ros.evaluation.consistency import (
     match,
     warp_psnr,
 )
-from worldfm_ros.evaluation.scoring import IDENTICAL, psnr, sharpness_ratio, ssim_map
+from worldfm_ros.evaluation.scoring import IDENTICAL, confidence_rank, psnr, sharpness_ratio, ssim_map
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.keyframes import Keyframe
 
@@ -189,3 +189,16 @@ def test_features_lie_in_the_mask():
     mask = np.zeros(view.rgb.shape[:2], bool)
     mask[:, :100] = True
     assert (find_features(view.rgb, mask).points[:, 0] < 101).all() and len(find_features(view.rgb, mask).points) > 10
+
+
+def test_confidence_is_ranked_by_the_error_that_there_is():
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(60, 180, (60, 80, 3), np.uint8)
+    strength = np.linspace(0, 60, 80)[None, :, None]
+    picture = np.clip(photograph + strength * rng.choice([-1, 1], photograph.shape), 0, 255).astype(np.uint8)
+    everywhere = np.ones((60, 80), bool)
+    honest = np.broadcast_to((255 - 3 * np.linspace(0, 60, 80)).astype(np.uint8), (60, 80))
+    assert confidence_rank(honest, picture, photograph, everywhere) > 0.9
+    assert confidence_rank(honest[:, ::-1], picture, photograph, everywhere) < -0.9
+    assert abs(confidence_rank(rng.integers(0, 256, (60, 80), np.uint8), picture, photograph, everywhere)) < 0.15
+    assert confidence_rank(np.full((60, 80), 255, np.uint8), picture, photograph, everywhere) is None

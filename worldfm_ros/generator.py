@@ -75,12 +75,17 @@ class FrameGenerator:
         # implicit memory: the keyframes that together show most of what is seen from there
         references = self._references.choose(T_world_camera, intrinsics)
         # the picture
-        given = drawing, references, T_world_camera, intrinsics
-        composes = isinstance(self.model, ComposingModel)
-        painted = self.model.compose(*given) if composes else Painted(self.model.paint(*given))
+        painted = painted_with(self.model, drawing, references, T_world_camera, intrinsics)
         ids = tuple(reference.id for reference in references)
         return Frame(painted.rgb, drawing.depth, drawing.labels, drawing.coverage, ids[0] if ids else None, ids,
                      painted.confidence)
+
+
+def painted_with(model: FrameModel, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                 intrinsics: Intrinsics) -> Painted:
+    """What a model paints, with its confidence if it tells one."""
+    given = drawing, references, T_world_camera, intrinsics
+    return model.compose(*given) if isinstance(model, ComposingModel) else Painted(model.paint(*given))
 
 
 def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:

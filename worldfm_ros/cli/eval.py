@@ -112,7 +112,8 @@ def evaluate(
     the variance of the Laplacian over the photograph's; warp_psnr, dB between neighbouring views that are brought
     together by the true depth, and warp_excess, how much less that is than between the photographs; tsed, the share of
     neighbouring views whose SIFT matches obey the epipolar geometry; revisit_psnr, dB between a view and the same one
-    painted again at the end (120 = no difference).
+    painted again at the end (120 = no difference); confidence_rank, how well the confidence tells where the error is
+    (Spearman, 1 = as well as can be).
 
     Args:
         source: posed frames (an RGB-D folder, a bag, a transforms.json, a COLMAP project); with --views a world folder.
@@ -180,7 +181,7 @@ def print_table(figures: Mapping) -> None:
     table = Table(title=f"{figures['views']} views, {figures['uncovered']:.1%} of the pixels uncovered", box=SIMPLE)
     columns = [f"{region} {name}" for region in ("all", "seen", "disoccluded") for name in ("psnr", "ssim")]
     columns += [name for name in ("lpips", "fid") if figures["model"][name] is not None]
-    columns += ["sharpness_ratio", "warp_psnr", "warp_excess", "tsed", "revisit_psnr"]
+    columns += ["sharpness_ratio", "warp_psnr", "warp_excess", "tsed", "confidence_rank", "revisit_psnr"]
     table.add_column("")
     sides = ("model", "baseline", "inpainted", "photograph")
     for side in sides:

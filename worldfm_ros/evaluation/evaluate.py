@@ -16,9 +16,10 @@ import numpy as np
 from worldfm_ros.evaluation.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
 from worldfm_ros.evaluation.held_out import HeldOutView, HeldOutViews, spread
 from worldfm_ros.evaluation.perceptual import WITHOUT_NETWORKS, Perceptual
-from worldfm_ros.evaluation.scoring import psnr, sharpness_ratio, ssim_map
-from worldfm_ros.generator import FrameModel
+from worldfm_ros.evaluation.scoring import confidence_rank, psnr, sharpness_ratio, ssim_map
+from worldfm_ros.generator import FrameModel, painted_with
 from worldfm_ros.painting.blend import Blend, inpaint
+from worldfm_ros.painting.painted import Painted
 
 SIDES = ("model", "baseline", "inpainted")
 EXAMPLES = 6  # views that are kept to be looked at
@@ -29,12 +30,14 @@ MIN_PIXELS = 64  # of a region that is scored
 class PaintedView:
     """A view with the pictures of all sides and the photograph, by name, and their features; (H, W, 3) uint8.
 
-    Outside of the scene every picture shows the photograph: what is not judged is equal.
+    Outside of the scene every picture shows the photograph: what is not judged is equal. confidences (H, W) uint8 by
+    name, of those that tell.
     """
 
     view: HeldOutView
     pictures: dict[str, np.ndarray]
     features: dict[str, Features]
+    confidences: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +80,19 @@ def evaluate(
 def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
     """A view by the model, and by what needs none."""
     truth, drawing = view.photograph, view.drawing
-    pictures = {
-        "model": painted_by(model, view),
-        "baseline": painted_by(Blend(), view),
-        "inpainted": in_scene(view, inpaint(drawing.rgb, ~drawing.coverage)),
-        "photograph": truth.rgb,
-    }
-    return PaintedView(view, pictures, {name: find_features(picture, view.scene) for name, picture in pictures.items()})
+    painted = {"model": painted_by(model, view), "baseline": painted_by(Blend(), view)}
+    pictures = {name: side.rgb for name, side in painted.items()} | {
+        "inpainted": in_scene(view, inpaint(drawing.rgb, ~drawing.coverage)), "photograph": truth.rgb}
+    confidences = {name: side.confidence for name, side in painted.items() if side.confidence is not None}
+    features = {name: find_features(picture, view.scene) for name, picture in pictures.items()}
+    return PaintedView(view, pictures, features, confidences)
 
 
-def painted_by(model: FrameModel, view: HeldOutView) -> np.ndarray:
-    """The model's picture of a view (H, W, 3) uint8."""
+def painted_by(model: FrameModel, view: HeldOutView) -> Painted:
+    """The model's picture of a view."""
     truth = view.photograph
-    return in_scene(view, model.paint(view.drawing, view.references, truth.T_world_camera, truth.intrinsics))
+    painted = painted_with(model, view.drawing, view.references, truth.T_world_camera, truth.intrinsics)
+    return Painted(in_scene(view, painted.rgb), painted.confidence)
 
 
 def in_scene(view: HeldOutView, picture: np.ndarray) -> np.ndarray:
@@ -108,7 +111,10 @@ def score(painted: PaintedView, previous: PaintedView | None, perceptual: Percep
         ours = between[side]["warp_psnr"]
         excess = None if truth is None or ours is None else truth - ours
         lpips = perceptual.lpips and perceptual.lpips(painted.pictures[side], painted.pictures["photograph"])
-        row[side] = likeness(view, painted.pictures[side]) | {"lpips": lpips} | between[side] | {"warp_excess": excess}
+        told = painted.confidences.get(side)
+        row[side] = likeness(view, painted.pictures[side]) | {"lpips": lpips} | between[side] | {
+            "warp_excess": excess, "confidence_rank": None if told is None else confidence_rank(
+                told, painted.pictures[side], view.photograph.rgb, view.scene)}
     return row | {"photograph": between["photograph"]}
 
 
@@ -140,7 +146,7 @@ def neighbours(painted: PaintedView, previous: PaintedView | None) -> dict[str, 
 
 def revisit_psnr(seen: Sequence[PaintedView], model: FrameModel) -> float | None:
     """dB between what was painted on the way and what the model paints when it returns there."""
-    return average([psnr(painted_by(model, painted.view), painted.pictures["model"]) for painted in seen])
+    return average([psnr(painted_by(model, painted.view).rgb, painted.pictures["model"]) for painted in seen])
 
 
 def average(rows: Sequence) -> dict | float | None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 IDENTICAL = 120.0  # dB, stands for pictures without any difference: a mean of figures could not hold infinity
 SSIM_SIGMA = 1.5  # pixels, the Gaussian window of Wang et al., Image quality assessment, 2004
 SSIM_WINDOW = 11  # pixels, the smallest picture that it fits in
+DOUBTED = 5  # pixels, the side of the squares in which doubt and error are compared
+RANKED = 7  # every so many pixels of them
 
 
 def psnr(picture: np.ndarray, photograph: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -51,3 +54,17 @@ def sharpness_ratio(picture: np.ndarray, photograph: np.ndarray, mask: np.ndarra
     """
     detail = sharpness(photograph, mask)
     return sharpness(picture, mask) / detail if detail > 0 else None
+
+
+def confidence_rank(confidence: np.ndarray, picture: np.ndarray, photograph: np.ndarray,
+                    region: np.ndarray) -> float | None:
+    """Spearman's rank correlation of doubt, 255 - confidence (H, W) uint8, with the mean absolute error of the colours
+    in squares of DOUBTED pixels, in a region (H, W) bool; None where either is the same everywhere."""
+    side = (DOUBTED, DOUBTED)
+    error = cv2.blur(np.abs(picture.astype(np.float32) - photograph).mean(-1), side)
+    doubt = cv2.blur(255 - confidence.astype(np.float32), side)
+    chosen = np.flatnonzero(region)[::RANKED]
+    doubt, error = doubt.flat[chosen], error.flat[chosen]
+    if len(chosen) < 2 or np.ptp(doubt) == 0 or np.ptp(error) == 0:
+        return None
+    return float(spearmanr(doubt, error).statistic)
