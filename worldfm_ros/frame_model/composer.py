@@ -29,7 +29,7 @@ PIXELS = 192 * 144  # of the composer's own pictures, about
 MULTIPLE = 16  # of their sides
 FLOOR = 2e-3  # of a weight before training: what is not part of the blend can still be learned
 PAINTED = (0.01, 0.2)  # the painted picture's weight before training, where a reference shows and where none does
-BOUND = 1.5  # of the logarithm of what a weight of the blend is multiplied with: an unknown scene cannot turn it over
+BOUND = 0.4  # of the logarithm of a change of the blend's weights: what is learned of these does not hold elsewhere
 EDGE = 1e-6
 
 
