@@ -22,6 +22,8 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.nodes.camera_outputs import CameraOutputs, OutputSettings, Shot
 from worldfm_ros.nodes.conversions import make_header
 from worldfm_ros.nodes.qos import preset
+from worldfm_ros.sensor.camera import Camera
+from worldfm_ros.sensor.sensor import Sensor, Taken
 
 TOPIC = "image_raw"
 DISCOVERY = 20.0  # seconds
@@ -47,12 +49,12 @@ def publish(case: PublishCase) -> dict:
     while not outputs.wanted() and monotonic() < deadline:
         sleep(0.01)
     sleep(0.2)  # both sides know each other
-    intrinsics = Intrinsics.from_hfov(case.width, case.height, 1.2)
+    sensor = Sensor(Camera(Intrinsics.from_hfov(case.width, case.height, 1.2)))
     noise = np.random.default_rng(0).integers(0, 256, (case.height + case.frames, case.width, 3), dtype=np.uint8)
     times, begin = [], monotonic()
     for i in range(case.frames):
-        frame = SimpleNamespace(rgb=noise[i:i + case.height])
-        shot = Shot(frame, make_header(i + 1, "camera"), Pose.identity(), intrinsics)
+        taken = Taken(SimpleNamespace(rgb=noise[i:i + case.height]), np.empty(0))  # nobody asks for its depth
+        shot = Shot(taken, make_header(i + 1, "camera"), Pose.identity(), sensor)
         started = perf_counter()
         outputs.publish(shot)
         times.append(1e3 * (perf_counter() - started))
