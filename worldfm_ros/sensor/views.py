@@ -119,8 +119,9 @@ def look_up(views: Sequence[View], points: np.ndarray, axis: np.ndarray | None =
     """Points or rays (H, W, 3) of the camera's frame in the views; NaN sees nothing. `axis` (3,): the direction that
     the picture's depth is along, None = the camera's own."""
     valid = np.isfinite(points).all(axis=-1)
-    seen = points if valid.all() else np.where(valid[..., None], points, [0.0, 0.0, 1.0])
-    local = [seen if np.array_equal(view.R_camera_view, np.eye(3)) else seen @ view.R_camera_view for view in views]
+    seen = points if valid.all() else np.where(valid[..., None], points, np.array([0, 0, 1], points.dtype))
+    local = [seen if np.array_equal(view.R_camera_view, np.eye(3)) else
+             seen @ view.R_camera_view.astype(seen.dtype) for view in views]
     choice = np.argmax([part[..., 2] for part in local], axis=0) if len(views) > 1 else None
     maps, scales = [], []
     for view, part in zip(views, local, strict=True):
