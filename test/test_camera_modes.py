@@ -84,23 +84,25 @@ class Time:
 
 @pytest.mark.parametrize("real_period", [0.025, 0.2], ids=["2x", "0.25x"])
 def test_ticks_follow_a_clock_of_any_speed_paused_and_looped(ros, bench, real_period):
-    start_camera(ros, bench, rate=10.0, use_sim_time=True, tf_timeout=5.0)
+    camera = start_camera(ros, bench, rate=10.0, use_sim_time=True, tf_timeout=5.0)
+    accounts = camera.session.health.accounts
     time = Time(ros, bench, real_period)
     ros.wait_for(bench.clock.get_subscription_count, "discovery")
     due = {k * TENTH for k in range(102, 110)}
-    for loop in range(2):
+    for _ in range(2):
         time.play(190, 210)
         ros.wait_for(lambda: bench.stamps()[-1] == 105 * TENTH, "the last tick before the pause")
-        count = len(bench.stamps())
+        asked = accounts.counts["asked"]
         ros.pause(0.4)
-        assert len(bench.stamps()) == count, "the clock stands still"
+        assert accounts.counts["asked"] == asked, "the clock stands still"
         time.play(211, 220)
-        ros.wait_for(lambda loop=loop: sum(s in due for s in bench.stamps()) >= (loop + 1) * len(due), "all ticks")
-    seen = bench.stamps()
+        ros.wait_for(lambda: bench.stamps()[-1] == 110 * TENTH, "the last tick")
+    seen, overruns = bench.stamps(), accounts.counts["overruns"]  # a busy machine may be too slow for a clock at 2x
+    assert sum(stamp in due for stamp in seen) + overruns >= 2 * len(due), "no tick is forgotten"
     assert all(stamp % TENTH == 0 for stamp in seen)
     turn = next(i for i in range(1, len(seen)) if seen[i] < seen[i - 1])
     for run in (seen[:turn], seen[turn:]):
-        assert run == sorted(set(run)) and due <= set(run), "each tick once, in order, in each loop"
+        assert run == sorted(set(run)), "each tick once, in order, in each loop"
 
 
 # ---- at each new pose

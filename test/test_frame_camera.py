@@ -646,3 +646,12 @@ def test_tick_schedule():
     assert ticks.due(250) == [200]  # time went back
     assert ticks.due(300) == [300]
     assert ticks.due(300 + 11 * SECOND) == [300 + 11 * SECOND]  # nobody knows the TF of all the ticks between
+
+
+def test_no_tick_is_missed_between_a_jump_and_the_first_look_at_the_clock():
+    ticks = TickSchedule(100)
+    assert ticks.due(1050) == [] and ticks.due(1210) == [1100, 1200]
+    ticks.restart(300)
+    assert ticks.due(520) == [300, 400, 500]
+    ticks.restart(310)
+    assert ticks.due(520) == [400, 500]

@@ -23,7 +23,8 @@ class AtRate:
         self._on_timer()
 
     def restart(self) -> None:
-        """After a jump back. The schedule sees it for itself."""
+        """After a jump of the clock."""
+        self._ticks.restart(self._clock.now().nanoseconds)
 
     def _on_timer(self) -> None:
         now = self._clock.now().nanoseconds

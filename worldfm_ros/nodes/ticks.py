@@ -27,6 +27,10 @@ class TickSchedule:
         self._period = period  # ns
         self._last: int | None = None
 
+    def restart(self, now: int) -> None:
+        """The clock was set to `now`: the ticks from then on are due, also those passed by the next call."""
+        self._last = now - 1 - (now - 1) % self._period
+
     def due(self, now: int) -> list[int]:
         """The ticks since the last call, ns; after a jump back, or forward by more than TF remembers, the newest."""
         newest = now - now % self._period
