@@ -238,7 +238,7 @@ def _warp_in_numpy(reference: Keyframe, target: Target, move: np.ndarray, warped
     """Fill the `k`-th of `warped`."""
     depth, intrinsics, camera = target.depth, target.intrinsics, reference.intrinsics
     to_reference = Projection.between(reference, target.T_world_camera, intrinsics)
-    row, column = np.ogrid[:np.float32(intrinsics.height), :np.float32(intrinsics.width)]
+    row, column = (axis.astype(np.float32) for axis in np.ogrid[:intrinsics.height, :intrinsics.width])
     moved_row, moved_column = row + move[1], column + move[0]
     uz, vz, z = (depth * (a * moved_column + (b * moved_row + c)) + o
                  for (a, b, c), o in zip(to_reference.direction, to_reference.origin, strict=True))
