@@ -191,8 +191,12 @@ def describe(one: Try, frames: int) -> str:
 
 def main() -> int:
     """Run the command line."""
+    return exit_code(_command)
+
+
+def _command() -> int | None:
     try:
-        return exit_code(lambda: tyro.cli(judge, prog="geometry_judge.py"))
+        return tyro.cli(judge, prog="geometry_judge.py")
     except ModuleNotFoundError as error:
         if error.name != "pycolmap":
             raise

@@ -318,7 +318,7 @@ def test_it_pauses_and_starts_again(ros, bench, robot):
 # ---- what may be meant otherwise
 
 @pytest.mark.parametrize("settings, words", [
-    ({"hfov": 1.2}, ["hfov is in degrees.*69 meant"]), ({"hfov": 120.0}, ["outside of 50 to 100 degrees"]),
+    ({"hfov": 1.2}, ["hfov is in degrees.*say hfov 68.8"]), ({"hfov": 120.0}, ["outside of 50 to 100 degrees"]),
     ({"hfov": 70.0}, []), ({"hfov": 120.0, "model": "anchors"}, []),
 ])
 def test_doubts_about_the_view(settings, words):

@@ -175,7 +175,7 @@ def matrix_of(frame, change):
     (lambda facts, frame: frame.update(depth_file_path=None), "1 of 17 frames have no depth_file_path"),
     (lambda facts, frame: facts.update(fl_x="50"), "fl_x is a finite number, got '50'"),
     (lambda facts, frame: facts.update(fl_x=-50), "focal lengths are positive"),
-    (lambda facts, frame: (facts.pop("fl_x"), facts.update(camera_angle_x=0)), "field of view is between 0 and 180"),
+    (lambda facts, frame: (facts.pop("fl_x"), facts.update(camera_angle_x=0)), "between 0 and pi, got 0"),
     (lambda facts, frame: facts.update(k1=None), "k1 is a finite number, got None"),
     (lambda facts, frame: facts.update(w=80.5), "w and h are whole numbers"),
     (lambda facts, frame: frame.update(camera_model="OPENCV_FISHEYE"), "'OPENCV_FISHEYE' is none of"),

@@ -56,7 +56,7 @@ def test_transform_stamped_names_both_frames():
 def test_a_message_without_rotation_is_refused():
     transform = Transform()
     transform.rotation.w = 0.0
-    with pytest.raises(ValueError, match="length 1"):
+    with pytest.raises(ValueError, match="of length 0"):
         pose_from_transform(transform)
 
 

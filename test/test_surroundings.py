@@ -103,6 +103,9 @@ class Graph:
     def count_publishers(self, topic: str) -> int:
         return self.published.count(topic)
 
+    def resolve_topic_name(self, topic: str) -> str:
+        return topic
+
     def get_topic_names_and_types(self) -> list:
         return [(topic, ["tf2_msgs/msg/TFMessage"]) for topic in {*self.published, "/tf", "/tf_static"}]
 

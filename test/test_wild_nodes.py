@@ -28,7 +28,7 @@ def test_a_frame_with_x_forward_is_suspected(ros, bench, robot):  # noqa: F811
 def test_best_effort_transforms_are_taken(ros, bench):  # noqa: F811
     """Of a publisher that offers less than tf2's, beside one that offers all."""
     camera = start_camera(ros, bench, always_on=True)
-    assert not camera._begun
+    assert not camera.session._begun
     less = bench.create_publisher(TFMessage, "/tf", QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
 
     def publish() -> None:
@@ -36,7 +36,7 @@ def test_best_effort_transforms_are_taken(ros, bench):  # noqa: F811
         less.publish(TFMessage(transforms=[to_transform_stamped(Pose.identity(), "map", "base_link", stamp)]))
 
     bench.create_timer(0.02, publish)
-    ros.wait_for(lambda: camera._begun, "a pose")
+    ros.wait_for(lambda: camera.session._begun, "a pose")
 
 
 def test_transforms_in_a_namespace_are_named(ros, monkeypatch):

@@ -88,8 +88,12 @@ def check_out(out: Path, resume: bool) -> None:
 
 def main() -> int:
     """Run the command line. Training that left the numbers ends with exit code 1."""
+    return exit_code(_command)
+
+
+def _command() -> int | None:
     try:
-        return exit_code(lambda: tyro.cli(run, prog="python -m training"))
+        return tyro.cli(run, prog="python -m training")
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

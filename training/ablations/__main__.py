@@ -46,8 +46,12 @@ def run(out: Annotated[Path, tyro.conf.arg(help="folder of the table and the run
 
 def main() -> int:
     """Run the command line. Exit code 130 or 143 when SIGINT or SIGTERM stopped a run, 1 for numbers not finite."""
+    return exit_code(_command)
+
+
+def _command() -> int | None:
     try:
-        return exit_code(lambda: tyro.cli(run, prog="python -m training.ablations.arms"))
+        return tyro.cli(run, prog="python -m training.ablations")
     except Stopped as stopped:
         print("stopped; the same command goes on")
         return 128 + stopped.number

@@ -7,6 +7,7 @@ from rclpy.task import Future
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
+from worldfm_ros.ending import MENDABLE
 from worldfm_ros.nodes.runner import REFUSALS
 
 TRIGGERS = 100  # depth of the queue
@@ -80,7 +81,7 @@ class CameraServices:
                 raise ValueError("the camera is not configured")
             session.reload()
             response.success, response.message = True, f"{session.settings.world} with {session.settings.model}"
-        except REFUSALS as error:
+        except (*MENDABLE, *REFUSALS) as error:
             response.success, response.message = False, str(error)
         return response
 

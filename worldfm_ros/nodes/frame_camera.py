@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from worldfm_ros.ending import MENDABLE
 from worldfm_ros.nodes.camera_loading import load_camera
 from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.camera_services import offer_camera_services
@@ -54,7 +55,7 @@ class FrameCamera(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self.session = CameraSession(self, self.settings, self._load, self._thread)
-        except REFUSALS as error:
+        except (*MENDABLE, *REFUSALS) as error:
             self._refusal = error
             if not self.settings.autostart:  # else whoever starts it says so
                 self.get_logger().error(f"the camera cannot be configured: {error}")
