@@ -23,6 +23,7 @@ from training.data.corruption import Amounts, corrupt_depth, corrupt_frame, quan
 from training.data.loader import PairSettings, loader, plan
 from training.data.pairs import Corruption, make_pair, painted_over
 from worldfm_ros.clips import LENGTH, TARGETS, Clip, unprojected
+from worldfm_ros.frame_model.imaging import resize
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.painting.learned import photograph
@@ -64,8 +65,8 @@ def test_without_corruption_a_pair_is_the_evaluation_protocol(target, size):
     asked = Intrinsics.from_hfov(width, height, 1.0)
     photo = photograph(Keyframe.of(CLIP.frames[target]), asked, width, height)
     reference = photograph(Keyframe.of(CLIP.frames[CLIP.closest(target)]), asked, width, height)
-    np.testing.assert_array_equal(pair.target, photo.rgb)
-    np.testing.assert_array_equal(pair.reference, reference.rgb)
+    np.testing.assert_array_equal(pair.target, resize(photo.rgb, width, height))
+    np.testing.assert_array_equal(pair.reference, resize(reference.rgb, width, height))
     assert pair.target_intrinsics == photo.intrinsics and pair.reference_intrinsics == reference.intrinsics
     pose = CLIP.frames[target].T_world_camera
     drawing = render(AnchorMap.from_cloud(CLIP.anchors()).visible(pose, photo.intrinsics), pose, photo.intrinsics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -38,7 +39,8 @@ class PaintError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """A picture (H, W, 3) uint8 with its camera, at a size that the model was made for."""
+    """A picture (H, W, 3) uint8, and its camera at a size that the model was made for, to which it is resampled when it
+    is looked at."""
 
     rgb: np.ndarray
     intrinsics: Intrinsics
@@ -65,6 +67,7 @@ class LearnedPainter:
         self.noise = NOISES[model.settings.noise](seed)
         self.references = EncodedReferences(REFERENCE_BYTES)
         self._modulations: dict[float, Modulation] = {}
+        self._geometry = ThreadPoolExecutor(1, thread_name_prefix="geometry")  # beside the transformer's work
 
     def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
@@ -79,12 +82,15 @@ class LearnedPainter:
 
         Raises PaintError when memory runs out or numbers overflow; the painter stays usable.
         """
+        reference = references[0] if references else None
         try:
-            latent, drawn = self._sampled(drawing, references[0] if references else None, T_world_camera, intrinsics)
-            if self.model.composer is None:
-                reference = references[0] if references else None
-                return Painted(self._decoded(latent, self._guide(drawing, reference, drawn, intrinsics), intrinsics))
-            return self._composed(latent, drawing, references, T_world_camera, intrinsics)
+            if self.model.composer is not None:
+                given = references[:self.model.composer.config.references]
+                view = self._geometry.submit(View.of, drawing, given, T_world_camera, intrinsics)
+                latent, _ = self._sampled(drawing, reference, T_world_camera, intrinsics)
+                return self._composed(latent, view.result())
+            latent, drawn = self._sampled(drawing, reference, T_world_camera, intrinsics)
+            return Painted(self._decoded(latent, self._guide(drawing, reference, drawn, intrinsics), intrinsics))
         except torch.OutOfMemoryError as error:
             reason = str(error).splitlines()[0]
         # not in the except block, where the traceback still holds on to this frame's tensors
@@ -122,11 +128,9 @@ class LearnedPainter:
         self.on_stage("decode")
         return self._to_host(rgb, intrinsics)
 
-    def _composed(self, latent: Tensor, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
-                  intrinsics: Intrinsics) -> Painted:
+    def _composed(self, latent: Tensor, view: View) -> Painted:
         composer, device = self.model.composer, self.model.device
-        view = View.of(drawing, references[:composer.config.references], T_world_camera, intrinsics)
-        self.on_stage("guide")
+        self.on_stage("guide")  # what of it the transformer's work did not hide
         decision = self.run(composer, candidates_of(view.memory).map(lambda x: x.to(device)), latent)
         if not torch.isfinite(decision.residual).all():
             raise PaintError(f"the picture holds numbers that are not finite: {self._overflow()}")
@@ -185,7 +189,8 @@ class LearnedPainter:
         return f"{dtype_name(dtype)} overflowed; use {larger}"
 
     def _on_device(self, picture: Photograph) -> Tensor:  # (1, 3, H, W) in [-1, 1]
-        return to_unit(picture.rgb).to(self.model.device)
+        camera = picture.intrinsics
+        return to_unit(resize(picture.rgb, camera.width, camera.height)).to(self.model.device)
 
     def _cameras(self, *pictures: Photograph) -> Cameras | None:
         """Relative to the reference (the last), so that what was encoded of it holds in every frame."""
@@ -244,7 +249,7 @@ def nearest_size(sizes: tuple[tuple[int, int], ...], intrinsics: Intrinsics) -> 
 def photograph(keyframe: Keyframe, camera: Intrinsics, width: int, height: int) -> Photograph:
     """The part of a keyframe that has the camera's aspect, at the model's size: stretched just as the drawing is."""
     rgb, intrinsics = crop_to_aspect(keyframe.rgb, keyframe.intrinsics, camera.width, camera.height)
-    return Photograph(resize(rgb, width, height), intrinsics.resized(width, height), keyframe.T_world_camera)
+    return Photograph(rgb, intrinsics.resized(width, height), keyframe.T_world_camera)
 
 
 def load_painter(name: str | Path, seed: int = 0, device: str | None = None, dtype: torch.dtype | None = None,
