@@ -8,7 +8,7 @@ import os
 import fuzz
 import pytest
 
-EXAMPLES = int(os.environ.get("WORLDFM_FUZZ", "12"))
+EXAMPLES = int(os.environ.get("WORLDFM_FUZZ", "4"))
 
 
 @pytest.mark.timeout(60 + 2 * EXAMPLES)
