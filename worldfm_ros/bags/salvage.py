@@ -184,6 +184,8 @@ def _rows(path: Path, lost: Counter[str]) -> Iterator[Found]:
                 rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages WHERE id > ? ORDER BY id",
                                         (last,))
                 for number, topic, timestamp, data in rows:
+                    if number <= last:  # of a damaged tree, whose rows would come again and again
+                        raise sqlite3.DatabaseError("rows are not in their order")
                     last = number
                     if topic not in topics or not isinstance(data, bytes) or not isinstance(timestamp, int):
                         lost["messages of a topic whose definition is lost"] += 1
@@ -199,13 +201,13 @@ def _rows(path: Path, lost: Counter[str]) -> Iterator[Found]:
 
 
 def _row_after(database: sqlite3.Connection, last: int) -> int | None:
-    """The next id but one whose row can be read, trying ever farther ones; None for the end."""
+    """A number above `last`, behind which a row can be read, trying ever farther ones; None for the end."""
     step = 1
     while step < 2**20:
         try:
             found = database.execute("SELECT id FROM messages WHERE id > ? AND data IS NOT NULL ORDER BY id LIMIT 1",
                                      (last + step,)).fetchone()
-            return None if found is None else last + step
+            return None if found is None else max(last + step, found[0] - 1)
         except (sqlite3.Error, OverflowError):
             step *= 2
     return None
