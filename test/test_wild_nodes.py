@@ -14,15 +14,19 @@ from test_frame_camera import Recorder, bench, robot, start_camera  # noqa: F401
 from tf2_msgs.msg import TFMessage
 
 from worldfm_ros.geometry import Pose
-from worldfm_ros.nodes import health
+from worldfm_ros.nodes import camera_session, health
 from worldfm_ros.nodes.conversions import to_transform_stamped
 from worldfm_ros.nodes.frame_camera import FrameCamera
+from worldfm_ros.nodes.hints import axes_hint
 
 
-def test_a_frame_with_x_forward_is_suspected(ros, bench, robot):  # noqa: F811
+def test_a_frame_with_x_forward_is_suspected(ros, bench, robot, monkeypatch):  # noqa: F811
+    said = []
+    monkeypatch.setattr(camera_session, "axes_hint", lambda pose, frame: said.append(axes_hint(pose, frame)) or "")
     start_camera(ros, bench, camera_frame="camera_link")
     robot.start()
-    ros.wait_for(lambda: any("optical frame" in text for text in bench.warnings), "the word about axes")
+    ros.wait_for(lambda: said, "a pose")
+    assert "optical frame" in said[0]
 
 
 def test_best_effort_transforms_are_taken(ros, bench):  # noqa: F811

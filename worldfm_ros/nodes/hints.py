@@ -8,7 +8,7 @@ import numpy as np
 
 from worldfm_ros.geometry import Pose
 
-UP = math.cos(math.radians(20))  # z of the optical axis: a camera that looks so steeply up shows the ceiling alone
+UP = math.cos(math.radians(45))  # z of the optical axis: a camera that looks so steeply up shows the ceiling alone
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 
 
