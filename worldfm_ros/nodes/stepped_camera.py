@@ -26,7 +26,7 @@ class SteppedCamera:
         period = tick_period(node.settings.rate)
         self._work = StepWork(period)
         self._kept: list[Shot] = []  # the frames of the present step
-        self._heard: list[int] = []  # how many have subscribed to each topic when they were published
+        self._heard = outputs.subscribers()  # how many have subscribed to each topic when they were published
         self._participant = Participant(node, self._on_step)
 
     def keep(self, shot: Shot) -> None:
@@ -61,7 +61,7 @@ class SteppedCamera:
         if step is None:
             self._explain()
             return
-        if any(now > then for now, then in zip(self._outputs.subscribers(), self._heard, strict=False)):
+        if any(now > then for now, then in zip(self._outputs.subscribers(), self._heard, strict=True)):
             for shot in self._kept:
                 self._outputs.publish(shot)
             self._heard = self._outputs.subscribers()

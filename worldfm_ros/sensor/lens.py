@@ -5,6 +5,7 @@ A bent point times K is a pixel. Rays (..., 3) are in optical axes and need no u
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 import math
 from typing import ClassVar
@@ -19,7 +20,7 @@ FLAT = 20.0  # x / z, 87 degrees from the axis: further out no polynomial in it 
 
 
 @dataclass(frozen=True)
-class Lens:
+class Lens(ABC):
     """Coefficients D in ROS's order; none of them, or all 0, is a lens that bends nothing.
 
     Raises ValueError for another number of coefficients than the model has, and for such as are not finite.
@@ -47,13 +48,13 @@ class Lens:
         """Whether it is more than a pinhole."""
         return any(self.D)
 
+    @abstractmethod
     def project(self, rays) -> np.ndarray:
         """Rays (..., 3) to bent points (..., 2); NaN for what the lens cannot see."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unproject(self, points) -> np.ndarray:
         """Bent points (..., 2) to unit rays (..., 3); NaN where no ray, or more than one, ends."""
-        raise NotImplementedError
 
 
 class Brown(Lens):
