@@ -33,7 +33,7 @@ setup(
     maintainer_email=MANIFEST.find("maintainer").get("email"),
     license=MANIFEST.findtext("license"),
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={f"{NAME}.nodes": ["viewer.html"]},
+    package_data={f"{NAME}.page": ["static/*"]},
     data_files=shared_files(),
     zip_safe=False,
     python_requires=">=3.10",

@@ -10,9 +10,11 @@ from scipy.spatial import cKDTree
 
 from worldfm_ros.drive import (
     ACCELERATION,
+    BRAKING,
     MAX_SPEED,
     MAX_TURN,
     TURN_ACCELERATION,
+    TURN_BRAKING,
     DifferentialDrive,
     FreeSpace,
     Pilot,
@@ -204,6 +206,19 @@ def test_steps_are_exact_arcs(v, w):
     np.testing.assert_allclose((drive.x, drive.y, drive.yaw), truth, atol=1e-9)
 
 
+def assert_within(velocities, acceleration, braking):
+    """No step speeds up or brakes by more than it may."""
+    growth = np.diff(np.abs(velocities))
+    assert growth.max() <= acceleration * DT + 1e-12 and growth.min() >= -braking * DT - 1e-12
+
+
+def test_a_robot_that_is_let_go_stands_soon(room):
+    drive = DifferentialDrive(room, 1.5, 1.6, 0.0, MAX_SPEED, MAX_TURN)
+    for _ in range(round(0.2 / DT)):
+        drive.step(0.0, 0.0, DT)
+    assert (drive.v, drive.w) == pytest.approx((0.0, 0.0), abs=1e-9)
+
+
 @pytest.mark.parametrize("heading", np.linspace(-0.6, 0.6, 5))
 @pytest.mark.parametrize("v", [9.0, -9.0])
 def test_commands_into_a_wall_stop_before_it(room, heading, v):
@@ -216,7 +231,7 @@ def test_commands_into_a_wall_stop_before_it(room, heading, v):
     nearest = obstacle_tree(room_points(), 0.1, 1.3).query(np.c_[x, y])[0]
     assert nearest.min() >= room.robot_radius
     assert speed[-1] == 0.0 and nearest[-1] < room.robot_radius + 0.2, "it stops, and not far away"
-    assert np.abs(np.diff(speed)).max() <= ACCELERATION * DT + 1e-12
+    assert_within(speed, ACCELERATION, BRAKING)
     before = drive.yaw
     for _ in range(100):
         drive.step(v, 1.0, DT)
@@ -230,8 +245,8 @@ def test_a_tour_is_safe_smooth_and_goes_places(room):
     visited = [place for place in PLACES if np.linalg.norm(xy - room.nearest_free(*place), axis=1).min() < 0.25]
     assert len(visited) == len(PLACES)
     assert np.abs(v).max() <= MAX_SPEED and np.abs(w).max() <= MAX_TURN
-    assert np.abs(np.diff(v)).max() <= ACCELERATION * DT + 1e-12
-    assert np.abs(np.diff(w)).max() <= TURN_ACCELERATION * DT + 1e-12
+    assert_within(v, ACCELERATION, BRAKING)
+    assert_within(w, TURN_ACCELERATION, TURN_BRAKING)
     assert np.abs(v).mean() > 0.2, "it does not dawdle"
     assert (v > -1e-12).all(), "and does not reverse: the camera looks forward"
 

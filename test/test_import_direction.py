@@ -34,7 +34,8 @@ FLOORS = (
     ("world",),
     ("painting", "drive"),
     ("generator",),
-    ("evaluation", "nodes"),
+    ("evaluation", "page"),
+    ("nodes",),
     ("bench",),
     ("cli",),
 )

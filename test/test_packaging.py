@@ -78,7 +78,7 @@ def test_the_wheel_holds_the_package_and_its_shared_files_and_nothing_else(wheel
     assert shared == shared_files()
     assert any(path.endswith(".data/data/share/ament_index/resource_index/packages/worldfm_ros") for path in names)
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "worldfm_ros").rglob("*.py")}
-    assert sources <= names and "worldfm_ros/nodes/viewer.html" in names
+    assert sources <= names and "worldfm_ros/page/static/page.html" in names
 
 
 def test_the_wheel_and_the_manifest_say_the_same(wheel):

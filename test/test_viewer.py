@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -18,13 +19,15 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("tf2_msgs")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from geometry_msgs.msg import Twist  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose  # noqa: E402
 from worldfm_ros.nodes.conversions import make_header, to_transform_stamped  # noqa: E402
-from worldfm_ros.nodes.viewer import LatestImage, describe_pose, problem_with, to_jpeg  # noqa: E402
+from worldfm_ros.nodes.shown_images import colours_of, problem_with  # noqa: E402
 
 PATIENCE = 30.0  # seconds for anything that must happen at all
 SECOND = 10**9
@@ -64,6 +67,12 @@ def start(*parameters):
     return subprocess.Popen([sys.executable, "-m", "worldfm_ros.nodes.viewer", "--ros-args",
                              *(word for parameter in parameters for word in ("-p", parameter))],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def spin(node, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        rclpy.spin_once(node, timeout_sec=0.01)
 
 
 @contextmanager
@@ -107,41 +116,100 @@ def thread_count(process):
         return int(re.search(r"Threads:\s*(\d+)", file.read())[1])
 
 
-def test_jpeg_shows_the_colours_whatever_the_encoding():
+def test_pixels_are_rgb_whatever_the_encoding():
     orange = (240, 130, 20)
-    assert np.abs(decoded_rgb(to_jpeg(colored(*orange, padding=5))).astype(int) - orange).max() < 6
+    assert (colours_of(colored(*orange, padding=5)) == orange).all()
     bgr = colored(*orange[::-1])
     bgr.encoding = "bgr8"
-    assert np.abs(decoded_rgb(to_jpeg(bgr)).astype(int) - orange).max() < 6
+    assert (colours_of(bgr) == orange).all()
     gray = Image(width=8, height=4, encoding="mono8", step=8, data=bytes([77] * 32))
-    assert np.abs(decoded_rgb(to_jpeg(gray)).astype(int) - 77).max() < 3
+    assert (colours_of(gray) == 77).all() and colours_of(gray).shape == (4, 8, 3)
+
+
+def test_layers_have_colours_of_their_own():
+    metres = np.linspace(1.0, 5.0, 32, dtype=np.float32).reshape(4, 8)
+    depth = Image(width=8, height=4, encoding="32FC1", step=32, data=metres.tobytes())
+    shown = colours_of(depth, "depth").astype(int)
+    assert shown[0, 1, 0] > shown[0, 1, 2] and shown[-1, -2, 2] > shown[-1, -2, 0]  # near is red, far is blue
+    millimetres = Image(width=8, height=4, encoding="16UC1", step=16, data=(1e3 * metres).astype("u2").tobytes())
+    np.testing.assert_allclose(colours_of(millimetres, "depth"), shown, atol=12)
+    labels = Image(width=2, height=1, encoding="mono16", step=4, is_bigendian=1, data=bytes([0, 0, 0, 3]))
+    none, three = colours_of(labels, "labels")[0]
+    assert none.max() < 40 < three.max()
+    assert colours_of(labels, "confidence") is None and "mono16 images" in problem_with(labels, "confidence")
 
 
 def test_image_that_cannot_be_shown_says_why():
     depth = Image(width=8, height=4, encoding="32FC1", step=32, data=bytes(128))
     short = Image(width=8, height=4, encoding="rgb8", step=24, data=bytes(95))
     empty = Image(encoding="rgb8")
-    assert to_jpeg(depth) == to_jpeg(short) == to_jpeg(empty) == b""
+    assert colours_of(depth) is colours_of(short) is colours_of(empty) is None
     assert "32FC1 images are not shown" in problem_with(depth)
     assert "8 x 4 rgb8, rows of 24 bytes, 95 bytes" in problem_with(short) and "malformed" in problem_with(empty)
 
 
-def test_latest_image_is_compressed_once_and_only_when_asked():
-    latest = LatestImage()
-    assert latest.wait_for_jpeg(0, timeout=0.0) == (0, b"")
-    latest.put(colored(255, 0, 0))
-    latest.put(colored(0, 0, 255))
-    count, jpeg = latest.wait_for_jpeg(0, timeout=PATIENCE)
-    assert count == 2 and (decoded_rgb(jpeg)[20, 20] == (0, 0, 254)).all()
-    assert latest.wait_for_jpeg(1, timeout=PATIENCE)[1] is jpeg
-    latest.close()
-    assert latest.wait_for_jpeg(2, timeout=PATIENCE)[0] == 2  # does not wait any more
+def drive(address, token, **command):
+    """What the page posts while somebody pushes the stick; whether it counts."""
+    body = json.dumps({"client": "a", "push": "1", "number": 1, **command}).encode()
+    request = Request(f"http://{address}/drive", body, {"X-Worldfm-Token": token, "Origin": f"http://{address}"})
+    with urlopen(request, timeout=PATIENCE) as reply:
+        return json.load(reply)["counts"]
 
 
-@pytest.mark.parametrize("yaw", [-170.0, -90.0, 0.0, 30.0])
-def test_yaw_is_where_the_camera_looks(yaw):
-    pose = describe_pose(Pose.planar(1.0, -2.0, math.radians(yaw)) @ T_BODY_OPTICAL)
-    assert pose == pytest.approx({"x": 1.0, "y": -2.0, "z": 0.0, "yaw": yaw})
+def test_the_stick_moves_the_robot_and_a_closed_tab_stops_it(node):
+    twists = []
+    with viewer("speed:=0.4", "turn:=2.0") as (process, address):
+        assert not status(address)["drives"]
+        robot = node.create_subscription(Twist, "/cmd_vel", twists.append, 50)
+        wait_for(lambda: status(address)["drives"])
+        spin(node, 0.3)
+        assert not twists  # nobody has taken the stick, and somebody else may drive
+        token = re.search(r'worldfm-token" content="(.+?)"', urlopen(f"http://{address}/").read().decode())[1]
+        assert drive(address, token, forward=0.5, yaw=-1.0)
+        wait_for(lambda: spin(node, 0.02) or twists)
+        assert (twists[0].linear.x, twists[0].angular.z) == (0.2, -2.0)
+        wait_for(lambda: spin(node, 0.02) or twists[-1].linear.x == twists[-1].angular.z == 0.0)  # nothing more came
+        assert status(address)["steering"] == {"engaged": True, "driver": "a", "moving": False, "fly": False}
+        assert drive(address, token, push="2", client="b", forward=1.0) and not drive(address, token, forward=1.0)
+        drive(address, token, release=True)
+        spin(node, 0.3)
+        count = len(twists)
+        spin(node, 0.3)
+        assert len(twists) == count and not status(address)["steering"]["engaged"]
+        with pytest.raises(HTTPError, match="403"):
+            drive(address, "another", forward=1.0)
+        node.destroy_subscription(robot)
+        assert stop(process)[0] == 0
+
+
+def test_layers_are_taken_while_somebody_looks(node):
+    depth = node.create_publisher(Image, "/camera/depth/image_rect", 5)
+    with viewer() as (_, address):
+        spin(node, 0.5)
+        assert not depth.get_subscription_count()
+        stream = urlopen(f"http://{address}/stream?layer=depth", timeout=PATIENCE)
+        wait_for(depth.get_subscription_count)
+        metres = np.full((4, 8), 2.0, np.float32)
+        depth.publish(Image(width=8, height=4, encoding="32FC1", step=32, data=metres.tobytes()))
+        assert decoded_rgb(read_part(stream)).shape == (4, 8, 3)
+        stream.close()
+        wait_for(lambda: not depth.get_subscription_count())
+
+
+def test_diagnostics_are_told(node):
+    diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 5)
+    values = {"published": "7", "dropped.gap": "2", "overruns": "0", "mean_generate_ms": "31.5",
+              "mean_wait_tf_ms": "1.0"}
+    of_ours = DiagnosticStatus(name="/camera/frame_camera: images", values=[
+        KeyValue(key=key, value=value) for key, value in values.items()])
+    of_another = DiagnosticStatus(name="/rear/frame_camera: images", values=[KeyValue(key="published", value="99")])
+    with viewer() as (_, address):
+        wait_for(diagnostics.get_subscription_count)
+        wait_for(lambda: diagnostics.publish(DiagnosticArray(status=[of_ours, of_another]))
+                 or "stages" in status(address))
+        told = status(address)
+        assert told["published"] == 7 and told["lost"] == {"gap": 2}
+        assert told["stages"] == {"wait_tf": 1.0, "generate": 31.5, "publish": 0.0}
 
 
 def test_page_stream_and_pose(node):
@@ -152,23 +220,29 @@ def test_page_stream_and_pose(node):
     static.publish(TFMessage(transforms=[to_transform_stamped(T_BODY_OPTICAL, "base_link", "camera_optical_frame", 0)]))
     with viewer() as (process, address):
         page = urlopen(f"http://{address}/", timeout=PATIENCE).read().decode()
-        assert "waiting for images on" in page and not re.search(r"(src|href)=.https?:", page)
-        assert status(address) == {"topic": "/camera/image_raw", "image": None}
+        assert "live camera image" in page and not re.search(r"(src|href)=.https?:", page)
+        told = status(address)
+        assert told["topic"] == "/camera/image_raw" and told["image"] is None
         wait_for(lambda: images.get_subscription_count() and transforms.get_subscription_count())
 
-        for k in range(3):  # the robot goes 1 m a second along x, and looks along y
-            pose = Pose.planar(float(k), 0.0, math.pi / 2)
-            transforms.publish(TFMessage(transforms=[to_transform_stamped(pose, "map", "base_link", k * SECOND)]))
+        def drive_by():  # the robot goes 1 m a second along x, and looks along y
+            for k in range(3):
+                pose = Pose.planar(float(k), 0.0, math.pi / 2)
+                transforms.publish(TFMessage(transforms=[to_transform_stamped(pose, "map", "base_link", k * SECOND)]))
+
         stream = urlopen(f"http://{address}/stream", timeout=PATIENCE)
         wait_for(lambda: images.publish(colored(200, 40, 90, stamp=1_500_000_000)) or status(address)["image"])
-        shown = wait_for(lambda: (s := status(address))["pose"] and s)
+        # again and again: a viewer of the test before may still count as the one that listens
+        shown = wait_for(lambda: drive_by() or (s := status(address))["camera"] and s)
         assert shown["image"] == {"width": 64, "height": 48, "encoding": "rgb8"} and shown["stamp"] == 1.5
-        assert shown["pose"] == pytest.approx({"x": 1.5, "y": 0.0, "z": 0.0, "yaw": 90.0}) and not shown["problem"]
+        assert shown["camera"]["at"] == pytest.approx([1.5, 0.0, 0.0]) and not shown["problem"]
+        assert shown["camera"]["yaw"] == pytest.approx(90.0)
+        assert shown["robot"] == pytest.approx([1.5, 0, math.pi / 2, 0])
         assert np.abs(decoded_rgb(read_part(stream)).astype(int) - (200, 40, 90)).max() < 6
         images.publish(colored(10, 220, 30, stamp=7 * SECOND))
         wait_for(lambda: np.abs(decoded_rgb(read_part(stream)).astype(int) - (10, 220, 30)).max() < 6)
         late = status(address)
-        assert late["pose"] is None and "7.0" in late["problem"]  # no TF at that stamp: says so, shows no old pose
+        assert late["camera"] is None and "7.0" in late["problem"]  # no TF at that stamp: says so, shows no old pose
         wait_for(lambda: status(address)["stale"])
         assert status(address)["rate"] == 0.0
 
@@ -214,10 +288,13 @@ def test_the_stream_stays_whole_while_there_is_nothing_to_show(node):
         assert np.abs(decoded_rgb(read_part(stream)).astype(int) - (200, 40, 90)).max() < 6
 
 
-def test_taken_port_is_named():
+def test_a_taken_port_gives_way_to_the_next_and_is_said_aloud():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         process = start(f"port:={port}")
-        output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2 and "Traceback" not in output
-    assert re.search(rf"error: .*port {port}.*taken.*parameters .*port .*port:=\d+", output)
+        lines = iter(process.stdout.readline, "")
+        text = next(line for line in lines if "taken" in line)
+        where = int(re.search(r"localhost:(\d+)", next(line for line in lines if "http" in line))[1])
+        assert re.search(rf"port {port} is taken.*the page is on {where}", text) and where > port
+        assert status(f"localhost:{where}")["image"] is None
+        stop(process)

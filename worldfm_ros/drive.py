@@ -18,7 +18,8 @@ from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 
 MAX_SPEED, MAX_TURN = 0.5, 1.0  # m/s, rad/s
-ACCELERATION, TURN_ACCELERATION = 0.5, 1.5  # m/s^2, rad/s^2, for braking too
+ACCELERATION, TURN_ACCELERATION = 0.5, 1.5  # m/s^2, rad/s^2
+BRAKING, TURN_BRAKING = 2.5, 5.0  # m/s^2, rad/s^2: from full speed it stands within 0.2 s
 
 STEP_HEIGHT = 0.10  # what is lower than this above the floor is driven over (and is how uneven a scanned floor looks)
 HEADROOM = 0.10  # the robot's height above its camera
@@ -239,8 +240,8 @@ class DifferentialDrive:
         """
         v, w = np.clip(v, -MAX_SPEED, MAX_SPEED), np.clip(w, -MAX_TURN, MAX_TURN)
         for wanted_v, wanted_w in ((v, w), (0.0, w), (0.0, 0.0)):  # the last is the braking that the last step checked
-            next_v = _towards(self.v, wanted_v, ACCELERATION * dt)
-            next_w = _towards(self.w, wanted_w, TURN_ACCELERATION * dt)
+            next_v = _towards(self.v, wanted_v, ACCELERATION * dt, BRAKING * dt)
+            next_w = _towards(self.w, wanted_w, TURN_ACCELERATION * dt, TURN_BRAKING * dt)
             x, y, yaw = self._braking(next_v, next_w, dt)
             if self.free_space.is_free(x, y).all():
                 break
@@ -248,16 +249,20 @@ class DifferentialDrive:
 
     def _braking(self, v: float, w: float, dt: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x, y and yaw (N,) after each step: one at v and w, the others braking to a stop. Exact arcs, by chords."""
-        steps = np.arange(2 + math.ceil(max(abs(v) / ACCELERATION, abs(w) / TURN_ACCELERATION) / dt))
-        speed = math.copysign(1.0, v) * np.maximum(abs(v) - steps * ACCELERATION * dt, 0.0)
-        turn = math.copysign(dt, w) * np.maximum(abs(w) - steps * TURN_ACCELERATION * dt, 0.0)
+        steps = np.arange(2 + math.ceil(max(abs(v) / BRAKING, abs(w) / TURN_BRAKING) / dt))
+        speed = math.copysign(1.0, v) * np.maximum(abs(v) - steps * BRAKING * dt, 0.0)
+        turn = math.copysign(dt, w) * np.maximum(abs(w) - steps * TURN_BRAKING * dt, 0.0)
         yaw = self.yaw + np.cumsum(turn)
         chord = speed * dt * np.sinc(turn / (2.0 * np.pi))  # np.sinc(t) is sin(pi t) / (pi t)
         heading = yaw - turn / 2.0
         return self.x + np.cumsum(chord * np.cos(heading)), self.y + np.cumsum(chord * np.sin(heading)), yaw
 
 
-def _towards(value: float, wanted: float, change: float) -> float:
+def _towards(value: float, wanted: float, faster: float, slower: float) -> float:
+    """One step from a velocity to the wanted one: `faster` away from 0 at most, `slower` towards 0, and not past it."""
+    if value * wanted < 0.0:
+        wanted = 0.0
+    change = slower if abs(wanted) < abs(value) else faster
     return float(value + np.clip(wanted - value, -change, change))
 
 

@@ -16,6 +16,7 @@ from worldfm_ros.share import share_directory
 # name: module of this package and function; imported when it is asked for
 COMMANDS = {
     "sim": "sim:simulate",
+    "explore": "explore:explore",
     "world build rgbd": "world:build_rgbd",
     "world build bag": "world:build_bag",
     "world build transforms": "world:build_transforms",

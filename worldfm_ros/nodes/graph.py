@@ -114,7 +114,8 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
     if arguments.viewer:
         image = relative(inside[0], "image_raw")
-        shown = parameters(f"{top}/viewer", ("host", "port", "map_frame"), image=image)
+        shown = parameters(f"{top}/viewer", ("host", "port", "world", "map_frame"), image=image,
+                           base_frame=f"{arguments.tf_prefix}base_link", use_sim_time=follows["use_sim_time"])
         nodes.append(NodeSpec("viewer", parameters=shown, essential=False, listens=True, respawns=True))
     names = ("world", "trajectory", "rate", "duration", "seed", "map_frame", "camera_frame", "lockstep",
              "real_time_factor", "frame_prefix")

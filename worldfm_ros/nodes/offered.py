@@ -24,6 +24,11 @@ class Subscription:
         self._wanted = [self._profile(ReliabilityPolicy.RELIABLE, durability)]
         self._subscribe()
 
+    def destroy(self) -> None:
+        """Take nothing any more."""
+        while self._taken:
+            self._node.destroy_subscription(self._taken.pop())
+
     def _profile(self, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
         return QoSProfile(depth=self._depth, reliability=reliability, durability=durability)
 
