@@ -32,7 +32,7 @@ FLOORS = (
     ("bags",),
     ("sources", "scenes", "frame_model"),
     ("world",),
-    ("painting", "drive"),
+    ("painting", "drive", "objects"),
     ("generator",),
     ("evaluation", "page"),
     ("nodes",),

@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.objects.draw import populate
+from worldfm_ros.objects.objects import NOTHING, Objects, Placed, load_objects
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.painting.painted import Painted
 from worldfm_ros.threads import before_torch
@@ -23,7 +25,8 @@ class Frame:
     """What the camera sees from one pose.
 
     rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none; labels (H, W) uint16, 0 = none;
-    coverage (H, W) bool: the pixels that anchors cover, where depth and labels are known;
+    coverage (H, W) bool: the pixels that anchors or objects cover, where depth and labels are known;
+    instances (H, W) uint16: the ids of the objects that move, 0 = the static world;
     reference_id: the keyframe that lent most of its appearance, None when no keyframe sees the view; reference_ids: all
     that the frame model was given, best first; confidence (H, W) uint8: 255 = seen by drawing or references, which
     agree, 0 = invented; None of a frame model that cannot tell.
@@ -33,6 +36,7 @@ class Frame:
     depth: np.ndarray
     labels: np.ndarray
     coverage: np.ndarray
+    instances: np.ndarray
     reference_id: int | None
     reference_ids: tuple[int, ...] = ()
     confidence: np.ndarray | None = None
@@ -62,23 +66,24 @@ class ComposingModel(FrameModel, Protocol):
 class FrameGenerator:
     """A world seen through a frame model. Frames are independent (docs/frame_model.md, The same bytes)."""
 
-    def __init__(self, world: World, model: FrameModel) -> None:
-        self.world = world
+    def __init__(self, world: World, model: FrameModel, objects: Objects = NOTHING) -> None:
+        """`objects` name the world's labels that they have; where they are is said for each frame."""
+        self.world, self.objects = objects.named(world), objects
         self.model = model
         self._references = ReferenceChooser(world.anchors, world.keyframes)
 
-    def generate(self, T_world_camera: Pose, intrinsics: Intrinsics) -> Frame:
-        """The view of a camera at T_world_camera (optical axes)."""
+    def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
+        """The view of a camera at T_world_camera (optical axes), with what moves where it is then (`Objects.at`)."""
         # explicit memory: the anchors, drawn from the target pose
         tiles = self.world.anchors.visible(T_world_camera, intrinsics)
-        drawing = render(tiles, T_world_camera, intrinsics)
+        drawing = populate(render(tiles, T_world_camera, intrinsics), objects, T_world_camera, intrinsics)
         # implicit memory: the keyframes that together show most of what is seen from there
         references = self._references.choose(T_world_camera, intrinsics)
         # the picture
         painted = painted_with(self.model, drawing, references, T_world_camera, intrinsics)
         ids = tuple(reference.id for reference in references)
-        return Frame(painted.rgb, drawing.depth, drawing.labels, drawing.coverage, ids[0] if ids else None, ids,
-                     painted.confidence)
+        return Frame(painted.rgb, drawing.depth, drawing.labels, drawing.coverage, drawing.instances,
+                     ids[0] if ids else None, ids, painted.confidence)
 
 
 def painted_with(model: FrameModel, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
@@ -109,6 +114,8 @@ def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:
     return load_painter(name, seed, preset=preset)
 
 
-def load_generator(world: World, model: str = "anchors", seed: int = 0, preset: str = "exact") -> FrameGenerator:
-    """A generator over `world` with that frame model. Raises ValueError as load_model does."""
-    return FrameGenerator(world, load_model(model, seed, preset))
+def load_generator(world: World, model: str = "anchors", seed: int = 0, preset: str = "exact",
+                   objects: str = "") -> FrameGenerator:
+    """A generator over `world` with that frame model, and the objects of a file (`load_objects`). Raises ValueError as
+    they do."""
+    return FrameGenerator(world, load_model(model, seed, preset), load_objects(objects, world))

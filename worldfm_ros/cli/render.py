@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 import os
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def render(
     rate: float = 30.0,
     seed: int = 0,
     preset: str = "exact",
+    objects: str = "",
 ) -> None:
     """Draw a world from every pose of a trajectory, into an RGB-D folder or a video.
 
@@ -48,10 +50,11 @@ def render(
         rate: frames a second of a video, and poses a second for what moves while a picture is taken.
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
+        objects: what moves: an objects.yaml (docs/objects.md), or demo; pose number n is at n / rate seconds.
     """
     check_out(out, rate)
     poses, sensor = read_poses(trajectory), Sensor(*read_sensor_file(camera))
-    generator = load_generator(read_world(world), model, seed, preset)
+    generator = load_generator(read_world(world), model, seed, preset, objects)
     frames = taken(sensor, generator, poses, rate, Progress(f"painting with {model}"))
     if out.suffix in VIDEOS:
         write_video(frames, sensor.camera.picture, rate, out)
@@ -66,7 +69,8 @@ def taken(sensor: Sensor, generator: FrameGenerator, poses: Mapping[int, Pose], 
     path = list(poses.values())
     for place, index in enumerate(progress(list(poses))):
         about = [along(path, place + offset * rate) for offset in sensor.offsets]
-        picture = sensor.take(generator.generate, about, index).frame
+        placed = generator.objects.at(round(place / rate * 1e9))
+        picture = sensor.take(partial(generator.generate, objects=placed), about, index).frame
         yield pictured(picture, index, path[place], sensor.camera.picture)
 
 

@@ -14,6 +14,7 @@ import sys
 from worldfm_ros.bags.splitting import Split
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.parameter_fields import default_of, describe
+from worldfm_ros.objects.objects import objects_file, read_objects
 from worldfm_ros.sensor.camera import hfov_warning
 from worldfm_ros.sensor.camera_file import read_sensor_file
 from worldfm_ros.sources.rgbd_folder import read_poses
@@ -21,7 +22,7 @@ from worldfm_ros.sources.rgbd_folder import read_poses
 MAX_RATE = 1000.0
 MAX_PORT = 65535
 MAX_TIMEOUT = 60.0  # seconds
-PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig", "camera")  # which may begin with ~
+PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig", "camera", "objects")  # which may begin with ~
 ROS_NAME = r"[A-Za-z_]\w*"
 
 
@@ -59,6 +60,8 @@ class SimulationArguments:
     camera: str = argument("", "camera file (size, K, distortion, noise ...: docs/sensors.md): a ROS camera_info YAML "
                                "or a camera.yaml; beats width, height and hfov")
     rig: str = argument("", "YAML file of several cameras in place of one; what it says beats the camera's arguments")
+    objects: str = argument("", "what moves in the world: an objects.yaml (docs/objects.md); demo: a person who walks "
+                                "through the demo world")
     robot: str = argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
                                "several simulations share a ROS domain")
     tf_prefix: str = argument("", "before the frames odom, base_link, camera_link and camera_frame, such as r1/: for "
@@ -102,6 +105,8 @@ class SimulationArguments:
             raise ValueError(f"the bag {self.bag} exists and is never overwritten; choose another name or remove it")
         if self.camera:
             read_sensor_file(self.camera)
+        if self.objects:
+            read_objects(objects_file(self.objects))
         if self.params_file and not Path(self.params_file).is_file():
             raise ValueError(f"params_file {self.params_file} does not exist")
         if self.trajectory:

@@ -32,7 +32,7 @@ def load_generator_of(settings: CameraParameters):
     from worldfm_ros.generator import load_generator
     from worldfm_ros.world.storage import read_world
 
-    return load_generator(read_world(settings.world), settings.model, settings.seed, settings.preset)
+    return load_generator(read_world(settings.world), settings.model, settings.seed, settings.preset, settings.objects)
 
 
 def measure(generator, settings: CameraParameters, say: Say) -> None:

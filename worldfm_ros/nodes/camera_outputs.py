@@ -81,6 +81,7 @@ class CameraOutputs:
             "depth/image_rect/compressedDepth": (CompressedImage, self._compressed_depth),
             "depth/points": (PointCloud2, self._points),
             "segmentation/image_raw": (Image, self._image("mono16", lambda shot: shot.frame.labels)),
+            "instances/image_raw": (Image, self._image("mono16", lambda shot: getattr(shot.frame, "instances", None))),
             "confidence/image_raw": (Image, self._image("mono8", lambda shot: getattr(shot.frame, "confidence", None))),
             "pose": (PoseStamped, self._pose),
             "camera_info": (CameraInfo, lambda shot: camera_info(shot.sensor.camera, shot.header)),

@@ -35,6 +35,8 @@ class CameraParameters(SensorParameters):
     preset: str = describe("exact", "exact, or fast: a network's picture may change for speed (docs/frame_model.md)",
                            changes=True)
     seed: int = describe(0, "seed of the frame model", 0, changes=True)
+    objects: str = describe("", "what moves in the world: an objects.yaml (docs/objects.md), or demo; empty = nothing",
+                            changes=True)
     map_frame: str = describe("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes; frame_id of the images")
     parent_frame: str = describe("", "frame that the camera is mounted on: it publishes its mount as static TF; empty "
@@ -82,9 +84,9 @@ class CameraParameters(SensorParameters):
     def check_folders(self) -> None:
         """Raise ValueError when the world or the model is a path outside of the allowed folders."""
         allowed = [os.path.realpath(os.path.expanduser(folder)) for folder in self.allowed_folders]
-        for name in ("world", "model", "camera"):
+        for name in ("world", "model", "camera", "objects"):
             path = str(self.camera_path or "") if name == "camera" else getattr(self, name)
-            if not allowed or not path or (name == "model" and os.sep not in path):  # a name, not a path
+            if not allowed or not path or (name in ("model", "objects") and os.sep not in path):  # a name, not a path
                 continue
             real = os.path.realpath(os.path.expanduser(path))
             if not any(os.path.commonpath([real, folder]) == folder for folder in allowed):

@@ -68,7 +68,7 @@ class CameraRig(Node):
 
     def _load(self, settings: CameraParameters, again: bool, say):
         """The generator of a camera, the same for all cameras that ask for the same."""
-        key = settings.world, settings.model, settings.seed, settings.preset
+        key = settings.world, settings.model, settings.seed, settings.preset, settings.objects
         generator = None if again else self._generators.get(key)
         if generator is None:
             generator = self._generators[key] = load_generator_of(settings)

@@ -26,6 +26,7 @@ from worldfm_ros.nodes.conversions import make_header, to_transform_stamped
 from worldfm_ros.nodes.health import ADVICE, Health
 from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.mounts import mount_transforms
+from worldfm_ros.nodes.objects import States, Whereabouts, generate_at, objects_of
 from worldfm_ros.nodes.qos import loss_to_expect
 from worldfm_ros.nodes.stepped_camera import SteppedCamera
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
@@ -33,7 +34,7 @@ from worldfm_ros.nodes.tf_history import ExtrapolationFuture, seconds
 from worldfm_ros.nodes.worker import NewestWorker, WorkThread
 from worldfm_ros.sensor.sensor import Sensor
 
-REMADE = ("world", "model", "preset", "seed")  # a change of these loads the generator again
+REMADE = ("world", "model", "preset", "seed", "objects")  # a change of these loads the generator again
 
 Done = Callable[[bool, str], None]  # whether the image was published, and what became of it
 
@@ -196,10 +197,10 @@ class CameraSession:
                     self._node.get_logger().warning(hint)
                 self.health.begun()
             self.health.stage("wait_tf", time.perf_counter() - tick.asked)
-            given_way = self._worker.offer((tick, (sensor, outcome)))
-            self.health.overrun(len(given_way))
-            for other, _ in given_way:
-                other.done(False, "it gave way to a newer one: the model is too slow")
+            # a step's TF has come before the step is asked for
+            timeout = None if self.steps else self.settings.tf_timeout
+            Whereabouts(self.listener, self.map_frame, self._node.get_logger()).request(
+                objects_of(self.generator), tick.stamp, timeout, partial(self._hand_over, tick, sensor, outcome))
             return
         text = f"no image for time {seconds(tick.stamp)}: {outcome}. {ADVICE[outcome.reason]}"
         if self.steps:
@@ -213,19 +214,26 @@ class CameraSession:
         else:
             self._lose(tick, outcome.reason, text)
 
+    def _hand_over(self, tick: Tick, sensor: Sensor, poses: list[Pose], states: States) -> None:
+        """To the thread that paints."""
+        given_way = self._worker.offer((tick, (sensor, poses, states)))
+        self.health.overrun(len(given_way))
+        for other, _ in given_way:
+            other.done(False, "it gave way to a newer one: the model is too slow")
+
     def _lose(self, tick: Tick, reason: str, text: str) -> None:
         self.health.dropped(reason, text)
         tick.done(False, text)
         if steps := self.steps:
             steps.finish(tick.stamp)
 
-    def _paint(self, item: tuple[Tick, tuple[Sensor, list[Pose]]]) -> None:
-        tick, (sensor, poses) = item
+    def _paint(self, item: tuple[Tick, tuple[Sensor, list[Pose], States]]) -> None:
+        tick, (sensor, poses, states) = item
         T_map_camera, generator = poses[len(poses) // 2], self.generator
         failed = f"no image for time {seconds(tick.stamp)}: the generator failed"
         try:
             started = time.perf_counter()
-            taken = sensor.take(generator.generate, poses, tick.stamp)
+            taken = sensor.take(generate_at(generator, tick.stamp, states), poses, tick.stamp)
             self.health.stage("generate", time.perf_counter() - started)
             header = make_header(tick.stamp, self.settings.camera_frame)
             self._worker.deliver(lambda: self._publish(tick, Shot(taken, header, T_map_camera, sensor)))

@@ -19,6 +19,7 @@ import yaml
 from worldfm_ros.nodes.arguments import SimulationArguments
 from worldfm_ros.nodes.lockstep import DONE_TOPIC, STEP_TOPIC
 from worldfm_ros.nodes.rig import read_rig
+from worldfm_ros.objects.objects import objects_file
 from worldfm_ros.progress import Progress
 from worldfm_ros.share import NO_NETWORK, find_model, share_directory
 from worldfm_ros.world.storage import read_manifest
@@ -89,6 +90,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
         "world": str(world),
         "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
         "camera": arguments.camera and str(Path(arguments.camera).resolve()),
+        "objects": arguments.objects and str(objects_file(arguments.objects).resolve()),
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
         "map_frame": arguments.map_frame or read_manifest(world)["frame_id"],
         "lockstep": arguments.in_lockstep,
@@ -100,7 +102,8 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
     executable = RIG if arguments.rig else "frame_camera"
     names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "tf_timeout",
-             "always_on", "lockstep", "camera", *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
+             "always_on", "lockstep", "camera", "objects",
+             *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
     nodes = [NodeSpec(executable, arguments.namespace, parameters(f"{camera}/{executable}", names, **follows),
                       respawns=True)]
     inside = [relative(arguments.namespace, name) for name in read_rig(arguments.rig)] if arguments.rig else [
@@ -108,7 +111,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     cameras = [relative(namespace, "frame_camera") for namespace in inside]
     if arguments.record:
         recorder = parameters(f"{top}/bag_recorder", ("bag", "lockstep", "split"),
-                              topics=recorded_topics(inside, arguments.compressed),
+                              topics=recorded_topics(inside, arguments.compressed, bool(arguments.objects)),
                               wait_for=[*cameras, "demo_robot"], **follows)
         nodes.append(NodeSpec("bag_recorder", parameters=recorder, listens=True))
     wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
@@ -135,11 +138,13 @@ def relative(namespace: str, topic: str) -> str:
     return f"{namespace}/{topic}".lstrip("/")
 
 
-def recorded_topics(namespaces: Sequence[str], compressed: bool = False) -> list[str]:
-    """What a recording of cameras holds, as "NAME TYPE"; the recorder adds /clock when it is published."""
+def recorded_topics(namespaces: Sequence[str], compressed: bool = False, objects: bool = False) -> list[str]:
+    """What a recording of cameras holds, as "NAME TYPE"; the recorder adds /clock when it is published. `objects`:
+    whether something moves, so that instances differ."""
     images = {"image_raw/compressed": "CompressedImage", "depth/image_rect/compressedDepth": "CompressedImage"} if (
         compressed) else {"image_raw": "Image", "depth/image_rect": "Image"}
     kinds = images | {"camera_info": "CameraInfo", "depth/camera_info": "CameraInfo", "segmentation/image_raw": "Image"}
+    kinds |= {"instances/image_raw": "Image"} if objects else {}
     return [
         *(f"{relative(namespace, topic)} sensor_msgs/msg/{kind}" for namespace in namespaces
           for topic, kind in kinds.items()),

@@ -41,13 +41,17 @@ class Blend:
 
     def compose(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
                 intrinsics: Intrinsics) -> Painted:
-        """The picture, and which of its pixels are known."""
-        if not drawing.coverage.any():
-            return Painted(drawing.rgb, np.zeros(drawing.coverage.shape, np.uint8))
-        surface = find_surface(drawing)
-        warped = warp_references(references, Target(surface.depth, T_world_camera, intrinsics))
-        rgb, known = blend(drawing.rgb, surface.drawn, warped)
-        return Painted(fill(rgb, ~known), 255 * known.astype(np.uint8))
+        """The picture, and which of its pixels are known. Objects come before what is painted of the anchors."""
+        anchors, objects = drawing.static, drawing.objects
+        painted = Painted(anchors.rgb, np.zeros(anchors.coverage.shape, np.uint8))
+        if anchors.coverage.any():
+            surface = find_surface(anchors)
+            warped = warp_references(references, Target(surface.depth, T_world_camera, intrinsics))
+            rgb, known = blend(anchors.rgb, surface.drawn, warped)
+            painted = Painted(fill(rgb, ~known), 255 * known.astype(np.uint8))
+        if objects is None:
+            return painted
+        return Painted(objects.over(painted.rgb), np.where(objects.touched, np.uint8(255), painted.confidence))
 
 
 def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,

@@ -7,7 +7,7 @@ a compiled kernel. Seen pixels are the photographs' own, and the cost hardly dep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import cv2
@@ -58,7 +58,8 @@ class Memory:
 
 def remember(drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
              intrinsics: Intrinsics) -> Memory:
-    """The references, best first, and the drawing. Without any anchor there is no depth, and no reference shows."""
+    """The references, best first, and the drawing. Without any anchor there is no depth, and no reference shows. Of
+    objects it knows nothing: see `with_objects`."""
     if not drawing.coverage.any():
         return nothing_drawn(len(references), *drawing.coverage.shape)
     surface = find_surface(drawing)
@@ -104,6 +105,12 @@ class View:
     def of(cls, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
            intrinsics: Intrinsics) -> View:
         """The references are sorted, the best first."""
+        view = cls._of_anchors(drawing.static, references, T_world_camera, intrinsics)
+        return view if drawing.objects is None else view.with_objects(drawing)
+
+    @classmethod
+    def _of_anchors(cls, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                    intrinsics: Intrinsics) -> View:
         size = drawing.coverage.shape
         small = composer_size(*size)
         if small == size or not drawing.coverage.any():
@@ -125,6 +132,34 @@ class View:
             drawn_rgb = cv2.copyTo(filled, (~surface.drawn).view(np.uint8), drawn_rgb)
         return cls(memory, np.concatenate([drawn_rgb[None], warped.rgb]),
                    np.concatenate([surface.drawn[None], shown]).view(np.uint8))
+
+
+    def with_objects(self, drawing: AnchorView) -> View:
+        """The same with the drawing's objects before it: they are drawn, and no reference shows them."""
+        objects, pictures, shown = drawing.objects, self.pictures.copy(), self.shown.copy()
+        pictures[0] = objects.over(pictures[0])
+        shown[0][objects.touched], shown[1:][:, objects.touched] = 1, 0
+        return View(remember_objects(self.memory, drawing), pictures, shown)
+
+
+def remember_objects(memory: Memory, drawing: AnchorView) -> Memory:
+    """A memory of the anchors, at its own size, with the drawing's objects in it."""
+    objects, size = drawing.objects, memory.surface.shape[1::-1]
+    share = cv2.resize(objects.share, size, interpolation=cv2.INTER_AREA)
+    light = cv2.resize(objects.rgb * objects.share[..., None], size, interpolation=cv2.INTER_AREA)
+    rgb = np.rint(light / np.maximum(share, EDGE)[..., None]).clip(0, 255).astype(np.uint8)
+    small = replace(objects, rgb=rgb, share=share)
+    pictures, surface, facts_of = memory.pictures.copy(), memory.surface.copy(), memory.facts.copy()
+    pictures[0] = small.over(pictures[0])
+    pictures[1:][:, small.touched], facts_of[:, small.touched] = 0, 0
+    surface[small.touched, 0] = 255
+    whole, anchors = (cv2.resize(image.depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+                      for image in (drawing, drawing.static))
+    known = (anchors > 0) & (surface[..., 1] > 0) & (surface[..., 1] < 255)
+    scale = float(surface[known, 1].sum() / max((1 / anchors[known]).sum(), 1e-9))  # of nearness, the anchors'
+    near = small.touched & (whole > 0)
+    surface[near, 1] = np.minimum(scale / whole[near], 255)
+    return Memory(pictures, surface, facts_of)
 
 
 def resized(target: Target, height: int, width: int) -> Target:

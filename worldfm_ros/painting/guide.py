@@ -129,10 +129,21 @@ def guide(drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
 
     The best guess is the drawing, in its holes the warped reference, and elsewhere the nearest drawn colour. Where the
     reference looks through a drawn surface it shows another place; in a hole the depth is a guess, and it may be right.
+    Objects are as they are drawn: no reference shows them.
     """
     guided = np.zeros((*drawing.coverage.shape, GUIDE_CHANNELS), np.uint8)
-    if not drawing.coverage.any():
-        return guided
+    if drawing.static.coverage.any():
+        _guide(guided, drawing.static, reference, T_world_camera, intrinsics)
+    if drawing.objects is not None:
+        touched = drawing.objects.touched
+        guided[..., :3] = drawing.objects.over(guided[..., :3])
+        guided[touched, 3:] = [0, 0, 0, 255, 0]
+    return guided
+
+
+def _guide(guided: np.ndarray, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+           intrinsics: Intrinsics) -> None:
+    """Fill `guided` for a drawing of anchors alone, which must not be empty."""
     surface = find_surface(drawing)
     guided[..., :3] = drawing.rgb[surface.nearest]
     guided[..., 6] = np.where(surface.drawn, 255, 0)
@@ -144,4 +155,3 @@ def guide(drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
         guided[..., :3][holes] = warped.rgb[holes]
         guided[..., 3:6][shown] = warped.rgb[shown]
         guided[..., 7] = np.where(shown, 255, 0)
-    return guided

@@ -18,13 +18,13 @@ from worldfm_ros.sensor.settings import SensorSettings
 from worldfm_ros.sensor.views import View, look_up, plan_views
 
 AS_PAINTED = SensorSettings()
-Generate = Callable[[Pose, Intrinsics], Any]  # a frame with rgb, depth, labels and coverage, as a FrameGenerator's
+Generate = Callable[[Pose, Intrinsics], Any]  # a Frame's rgb, depth, labels, coverage; maybe more
 
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """frame: the picture as it was taken, with depth, labels and coverage of its own pixels, so that lens and rolling
-    shutter are in all of them; depth is along the z axis of the camera at the stamp.
+    """frame: the picture as it was taken, with depth, labels, coverage and the like of its own pixels, so that lens and
+    rolling shutter are in all of them; depth is along the z axis of the camera at the stamp.
     depth (H, W) float32: of the rectified picture at the stamp, metres along its z, 0 = none.
     """
 
@@ -70,9 +70,10 @@ class Sensor:
         if self._motion:
             lookups = self._motion.lookups(Path(self.offsets, poses), depths)
         middle = lookups[1]
-        frame = replace(frames[0], rgb=self._resampled(lookups, frames, stamp),
-                        depth=middle.depth(depths), labels=middle.nearest([frame.labels for frame in frames]),
-                        coverage=middle.nearest([frame.coverage for frame in frames]))
+        numbers = {name: middle.nearest([getattr(frame, name) for frame in frames])
+                   for name in ("labels", "coverage", "instances", "confidence")
+                   if getattr(frames[0], name, None) is not None}
+        frame = replace(frames[0], rgb=self._resampled(lookups, frames, stamp), depth=middle.depth(depths), **numbers)
         return Taken(frame, self._rectified.depth(depths))
 
     def rectified(self, rgb: np.ndarray) -> np.ndarray:

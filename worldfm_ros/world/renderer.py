@@ -53,6 +53,80 @@ class AnchorView:
         return cls(np.zeros((*size, 3), np.uint8), np.zeros(size, np.float32), np.zeros(size, np.uint16),
                    np.zeros(size, bool))
 
+    @property
+    def static(self) -> AnchorView:
+        """The anchors alone."""
+        return self
+
+    @property
+    def objects(self) -> ObjectLayer | None:
+        """What moves before them, if anything of it is seen."""
+        return None
+
+    @property
+    def instances(self) -> np.ndarray:
+        """(H, W) uint16: the instance ids of the objects, 0 = the static world."""
+        return np.zeros_like(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectLayer:
+    """The moving objects that a camera sees; 0 elsewhere.
+
+    rgb (H, W, 3) uint8; share (H, W) float32: how much of a pixel they are, 0 to 1; depth (H, W) float32, labels and
+    instances (H, W) uint16: of what the pixel's centre sees.
+    """
+
+    rgb: np.ndarray
+    share: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+    instances: np.ndarray
+
+    @classmethod
+    def empty(cls, intrinsics: Intrinsics) -> ObjectLayer:
+        size = (intrinsics.height, intrinsics.width)
+        floats, numbers = (np.zeros((2, *size), kind) for kind in (np.float32, np.uint16))
+        return cls(np.zeros((*size, 3), np.uint8), *floats, *numbers)
+
+    @property
+    def touched(self) -> np.ndarray:
+        """(H, W) bool: the pixels that hold anything of them."""
+        return self.share > 0
+
+    def over(self, rgb: np.ndarray) -> np.ndarray:
+        """A picture (H, W, 3) uint8 with the objects before it."""
+        share = self.share[self.touched][:, None]
+        picture = rgb.copy()
+        picture[self.touched] = np.rint(share * self.rgb[self.touched] + (1 - share) * rgb[self.touched])
+        return picture
+
+
+@dataclass(frozen=True, eq=False)
+class PopulatedView(AnchorView):
+    """Anchors and the objects among them as one drawing; `background`: without the objects."""
+
+    background: AnchorView
+    layer: ObjectLayer
+
+    @classmethod
+    def of(cls, background: AnchorView, layer: ObjectLayer) -> PopulatedView:
+        moving = layer.depth > 0
+        return cls(layer.over(background.rgb), np.where(moving, layer.depth, background.depth),
+                   np.where(moving, layer.labels, background.labels), background.coverage | moving, background, layer)
+
+    @property
+    def static(self) -> AnchorView:
+        return self.background
+
+    @property
+    def objects(self) -> ObjectLayer:
+        return self.layer
+
+    @property
+    def instances(self) -> np.ndarray:
+        return self.layer.instances
+
 
 @dataclass(frozen=True, eq=False)
 class _Source:
