@@ -17,8 +17,9 @@ from worldfm_ros.nodes.qos import SAFE_BYTES, loss_to_expect
 def test_a_case_is_measured_between_two_processes():
     row = measure_publish(Case(64, 48, "reliable", profile=False), frames=12, rate=60.0, profiles={})
     assert (row["sent"], row["received"], row["qos"], row["profile"]) == (12, 12, "reliable", False)
-    assert 0 < row["publish_ms"] <= row["p95_ms"]
-    assert row.keys() == {"width", "height", "publish_ms", "p95_ms", "sent", "received", "qos", "profile"}
+    assert 0 < row["publish_ms"] <= row["p95_ms"] and 0 < row["generating_ms"]
+    assert row.keys() == {"width", "height", "publish_ms", "p95_ms", "generating_ms", "sent", "received", "qos",
+                          "profile"}
 
 
 def test_a_process_that_fails_is_an_error_that_says_why():

@@ -500,8 +500,8 @@ def test_after_close_nothing_is_delivered():
     def work(item):
         started.set()
         go_on.wait()
-        worker.deliver(lambda: delivered.append(item))
         done.set()
+        return lambda: delivered.append(item)
 
     worker = NewestWorker(work, together=1.0)
     worker.offer(1)
@@ -509,6 +509,42 @@ def test_after_close_nothing_is_delivered():
     worker.close()  # while the work goes on
     go_on.set()
     assert done.wait(20.0) and delivered == []
+
+
+def test_the_next_is_worked_on_while_one_is_published_and_one_is_published_at_a_time():
+    free, worked, published = threading.Event(), [queue.Queue() for _ in range(3)], queue.Queue()
+
+    def work(item):
+        worked[item].put(threading.get_ident())
+        return lambda: (free.wait(), published.put((item, threading.get_ident())))
+
+    worker = NewestWorker(work, together=1.0)
+    for item in range(3):
+        worker.offer(item)
+    painters = {each.get(timeout=20.0) for each in worked[:2]}  # the first is not yet published
+    assert worked[2].empty() and published.empty()
+    free.set()
+    outcomes = [published.get(timeout=20.0) for _ in range(3)]
+    assert [item for item, _ in outcomes] == [0, 1, 2] and not painters & {thread for _, thread in outcomes}
+    worker.close()
+
+
+def test_what_is_forgotten_is_not_published_and_holds_up_nobody():
+    free, entered, published = threading.Event(), queue.Queue(), queue.Queue()
+
+    def work(item):
+        return lambda: (entered.put(item), free.wait(), published.put(item))
+
+    worker = NewestWorker(work, together=1.0)
+    worker.offer("on its way")
+    assert entered.get(timeout=20.0) == "on its way"
+    for item in "waits to be published", "is not begun":
+        worker.offer(item)
+    threading.Timer(0.2, free.set).start()
+    assert worker.clear() == ["waits to be published", "is not begun"]  # after the delivery in hand
+    worker.offer("the next")
+    assert [published.get(timeout=20.0) for _ in range(2)] == ["on its way", "the next"]
+    worker.close()
 
 
 def test_what_paints_is_made_in_the_thread_that_paints():

@@ -28,7 +28,7 @@ from worldfm_ros.nodes.encodings import (
     millimetres,
     pack_colours,
 )
-from worldfm_ros.nodes.qos import preset, publisher
+from worldfm_ros.nodes.qos import PacedPublisher, preset
 from worldfm_ros.sensor.sensor import Sensor, Taken
 from worldfm_ros.world.storage import World
 
@@ -87,14 +87,16 @@ class CameraOutputs:
             "camera_info": (CameraInfo, lambda shot: camera_info(shot.sensor.camera, shot.header)),
             "depth/camera_info": (CameraInfo, lambda shot: rectified_info(shot.sensor.camera, shot.header)),
         }
-        self._outputs = [(publisher(node, kind, topic, settings.qos), make) for topic, (kind, make) in makers.items()]
+        self._outputs = [(PacedPublisher(node, kind, topic, settings.qos), make)
+                         for topic, (kind, make) in makers.items()]
         # a confidence comes only of a model that has one, so that its absence is no loss
-        self.topics = [each.topic_name for (each, _), topic in zip(self._outputs, makers, strict=True)
+        self.topics = [each.publisher.topic_name for (each, _), topic in zip(self._outputs, makers, strict=True)
                        if topic != "confidence/image_raw"]
 
     def publisher(self, topic: str):
         """The publisher of a topic by its relative name."""
-        return next(each for each, _ in self._outputs if each.topic_name.endswith(f"/{topic}"))
+        publishers = (each.publisher for each, _ in self._outputs)
+        return next(each for each in publishers if each.topic_name.endswith(f"/{topic}"))
 
     def wanted(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
@@ -102,7 +104,7 @@ class CameraOutputs:
 
     def subscribers(self) -> list[int]:
         """How many subscriptions each topic has."""
-        return [each.get_subscription_count() for each, _ in self._outputs]
+        return [each.publisher.get_subscription_count() for each, _ in self._outputs]
 
     def publish(self, shot: Shot) -> None:
         """Make and publish what is subscribed to. From one thread at a time: the messages serve all frames."""
@@ -110,7 +112,7 @@ class CameraOutputs:
             self._sensor = shot.sensor
             self._messages: dict[Callable, ImageMessage] = {}  # by who fills them
             self._cloud: tuple[OrganisedPoints, PointCloud2] | None = None
-        made = [(each, make(shot)) for each, make in self._outputs if each.get_subscription_count()]
+        made = [(each, make(shot)) for each, make in self._outputs if each.publisher.get_subscription_count()]
         for each, message in made:
             if message is not None:
                 each.publish(message)

@@ -52,7 +52,9 @@ class CameraParameters(SensorParameters):
     jpeg_quality: int = describe(90, "quality of JPEG images", 1, 100)
     qos: str = describe("reliable", "how the topics are offered: reliable, sensor_data (best effort) or latched")
     autostart: bool = describe(True, "configure and activate at once; false = wait for the lifecycle's transitions")
-    allowed_folders: list[str] = describe([], "folders that a world or model set at run time must be in; empty = any")
+    save_folder: str = describe("", "world folder that the service ~/save_map writes", changes=True)
+    allowed_folders: list[str] = describe([], "folders that a world, model, camera file or save_folder set at run time "
+                                              "must be in; empty = any")
 
     def __post_init__(self) -> None:
         for name, choices in {"mode": MODES, "depth_encoding": DEPTH_ENCODINGS, "compressed": FORMATS,
@@ -82,9 +84,9 @@ class CameraParameters(SensorParameters):
         return doubts
 
     def check_folders(self) -> None:
-        """Raise ValueError when the world or the model is a path outside of the allowed folders."""
+        """Raise ValueError when a path that may be set at run time is outside of the allowed folders."""
         allowed = [os.path.realpath(os.path.expanduser(folder)) for folder in self.allowed_folders]
-        for name in ("world", "model", "camera", "objects"):
+        for name in ("world", "model", "camera", "objects", "save_folder"):
             path = str(self.camera_path or "") if name == "camera" else getattr(self, name)
             if not allowed or not path or (name in ("model", "objects") and os.sep not in path):  # a name, not a path
                 continue

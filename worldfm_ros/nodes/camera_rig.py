@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+import os
 from typing import NoReturn
 from weakref import WeakValueDictionary
 
@@ -17,6 +18,7 @@ from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.graph import GLOBAL_TOPICS
 from worldfm_ros.nodes.parameters import declare_parameters, describe
+from worldfm_ros.nodes.qos import send_from_a_thread
 from worldfm_ros.nodes.rig import read_rig
 from worldfm_ros.nodes.runner import leave, run
 from worldfm_ros.nodes.worker import WorkThread
@@ -87,6 +89,7 @@ class CameraRig(Node):
 
 
 def main(args=None) -> NoReturn:
+    send_from_a_thread(os.environ)
     leave(run(CameraRig, args))
 
 

@@ -1,22 +1,30 @@
-"""What can be asked of a camera: an image, a pause, a new start of its TF history, its world and model again."""
+"""What can be asked of a camera: an image, a pause, a new start of its TF history, another calibration or world, and to
+write its world."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from nav_msgs.srv import LoadMap
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.parameter import Parameter
 from rclpy.task import Future
+from sensor_msgs.srv import SetCameraInfo
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from worldfm_ros.ending import MENDABLE
+from worldfm_ros.nodes.calibration import keep_calibration
 from worldfm_ros.nodes.runner import REFUSALS
 
 TRIGGERS = 100  # depth of the queue
 ASLEEP = "the camera is not active: configure and activate it (ros2 lifecycle set)"
+UNCONFIGURED = "the camera is not configured (ros2 lifecycle set)"
 STEPPED = "in lockstep the simulator says when: use its own services"
 
 
 def offer_camera_services(node) -> None:
-    """`~/trigger`, `~/pause`, `~/reset`, `~/reload_model`, and the topic `trigger`. `node`: a FrameCamera."""
+    """All of docs/nodes.md's table, and the topic `trigger`. `node`: a FrameCamera."""
     CameraServices(node)
 
 
@@ -30,6 +38,9 @@ class CameraServices:
         node.create_service(SetBool, "~/pause", self._pause)
         node.create_service(Trigger, "~/reset", self._reset)
         node.create_service(Trigger, "~/reload_model", self._reload)
+        node.create_service(Trigger, "~/save_map", self._save)
+        node.create_service(LoadMap, "~/load_map", self._load)
+        node.create_service(SetCameraInfo, "set_camera_info", self._calibrate)  # beside camera_info, as tools expect it
         node.create_subscription(Bool, "trigger", self._on_trigger, TRIGGERS)
 
     def _problem(self) -> str:
@@ -75,14 +86,46 @@ class CameraServices:
         return response
 
     def _reload(self, request, response):
+        def reload(session) -> str:
+            session.reload()
+            return f"{session.settings.world} with {session.settings.model}"
+
+        return self._answer(response, reload)
+
+    def _save(self, request, response):
+        return self._answer(response, lambda session: f"the world is in {session.save()}")
+
+    def _answer(self, response, work):
+        """`work(session)` says what it has done, or raises why it cannot."""
         session = self._node.session
         try:
             if session is None:
-                raise ValueError("the camera is not configured")
-            session.reload()
-            response.success, response.message = True, f"{session.settings.world} with {session.settings.model}"
+                raise ValueError(UNCONFIGURED)
+            response.success, response.message = True, work(session)
         except (*MENDABLE, *REFUSALS) as error:
             response.success, response.message = False, str(error)
         return response
 
+    def _load(self, request, response):
+        """As setting the parameter world. The answer has no room for a reason; the log has it."""
+        folder = request.map_url.removeprefix("file://")
+        reason = self._set({"world": folder}) if folder else "map_url is empty; give a world folder"
+        response.result = LoadMap.Response.RESULT_SUCCESS
+        if reason:
+            is_there = folder and Path(folder).expanduser().exists()
+            response.result = (LoadMap.Response.RESULT_INVALID_MAP_DATA if is_there
+                               else LoadMap.Response.RESULT_MAP_DOES_NOT_EXIST)
+            self._node.get_logger().warning(f"load_map: {reason}")
+        return response
 
+    def _calibrate(self, request, response):
+        try:
+            reason = self._set(keep_calibration(request.camera_info, self._node.settings))
+            response.success, response.status_message = not reason, reason
+        except (*MENDABLE, *REFUSALS) as error:
+            response.success, response.status_message = False, str(error)
+        return response
+
+    def _set(self, values: dict[str, object]) -> str:
+        """Set parameters together; why they are refused, or nothing."""
+        return self._node.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()]).reason

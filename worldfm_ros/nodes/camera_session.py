@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 import math
@@ -33,8 +34,10 @@ from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, Transfo
 from worldfm_ros.nodes.tf_history import ExtrapolationFuture, seconds
 from worldfm_ros.nodes.worker import NewestWorker, WorkThread
 from worldfm_ros.sensor.sensor import Sensor
+from worldfm_ros.world.storage import write_world
 
 REMADE = ("world", "model", "preset", "seed", "objects")  # a change of these loads the generator again
+PATHS = ("world", "model", "camera", "camera_info_url", "objects", "save_folder")
 
 Done = Callable[[bool, str], None]  # whether the image was published, and what became of it
 
@@ -142,7 +145,7 @@ class CameraSession:
         old = self.settings
         if old.lockstep and new.rate != old.rate:
             raise ValueError("in lockstep the rate is the simulator's steps'; it cannot change while they go on")
-        if any(getattr(new, name) != getattr(old, name) for name in (*REMADE, "camera", "camera_info_url")):
+        if any(getattr(new, name) != getattr(old, name) for name in PATHS):
             new.check_folders()
         sensor, generator = new.sensor, self.generator
         if any(getattr(new, name) != getattr(old, name) for name in REMADE):
@@ -160,6 +163,16 @@ class CameraSession:
         """Read world and model again. Raises ValueError or OSError, nothing changed."""
         self.generator = self._worker.thread.call(lambda: self._load(self.settings, True))
         self._world_outputs.tell(self.generator.world)
+
+    def save(self) -> str:
+        """Write the world as it is to `save_folder`. Returns where; raises ValueError or OSError."""
+        folder = self.settings.save_folder
+        if not folder:
+            raise ValueError("the parameter save_folder is empty; set it to the world folder to write")
+        self.settings.check_folders()
+        path = os.path.abspath(os.path.expanduser(folder))
+        self._worker.thread.call(lambda: write_world(self.generator.world, path))  # where a world may change, too
+        return path
 
     def forget(self, reason: str, why: str) -> None:
         """Lose what is painted or waits to be."""
@@ -227,33 +240,42 @@ class CameraSession:
         if steps := self.steps:
             steps.finish(tick.stamp)
 
-    def _paint(self, item: tuple[Tick, tuple[Sensor, list[Pose], States]]) -> None:
+    def _paint(self, item: tuple[Tick, tuple[Sensor, list[Pose], States]]) -> Callable[[], None] | None:
+        """In the thread that paints. Returns what publishes the image, in another thread; None when it is lost."""
         tick, (sensor, poses, states) = item
         T_map_camera, generator = poses[len(poses) // 2], self.generator
-        failed = f"no image for time {seconds(tick.stamp)}: the generator failed"
-        try:
+        with self._losing(tick, T_map_camera):
             started = time.perf_counter()
             taken = sensor.take(generate_at(generator, tick.stamp, states), poses, tick.stamp)
             self.health.stage("generate", time.perf_counter() - started)
             header = make_header(tick.stamp, self.settings.camera_frame)
-            self._worker.deliver(lambda: self._publish(tick, Shot(taken, header, T_map_camera, sensor)))
+            return partial(self._publish, tick, Shot(taken, header, T_map_camera, sensor))
+        return None
+
+    def _publish(self, tick: Tick, shot: Shot) -> None:
+        with self._losing(tick, shot.T_map_camera):
+            if not shot.frame.coverage.any():
+                self.health.nothing_seen(f"the camera at {np.round(shot.T_map_camera.translation, 3)} in frame "
+                                         f"{self.map_frame!r} sees nothing of the world. Is the robot inside it?")
+            started = time.perf_counter()
+            self.outputs.publish(shot)
+            self.health.stage("publish", time.perf_counter() - started)
+            self.health.published(tick.stamp)
+            tick.done(True, f"published the image of time {seconds(tick.stamp)}")
+            if self.steps:
+                self.steps.keep(shot)
+                self.steps.finish(tick.stamp)
+
+    @contextmanager
+    def _losing(self, tick: Tick, T_map_camera: Pose) -> Iterator[None]:
+        """Loses the image where something fails in here, and says why."""
+        failed = f"no image for time {seconds(tick.stamp)}: the generator failed"
+        try:
+            yield
         except ValueError as error:  # a pose that cannot be shown, such as one at 1e300 m
             self._lose(tick, "generate_failed", f"{failed} at {T_map_camera.translation}: {error}")
         except Exception:  # whatever a model may raise: this image is lost, the next one may be well
             self._lose(tick, "generate_failed", f"{failed}\n{traceback.format_exc()}")
-
-    def _publish(self, tick: Tick, shot: Shot) -> None:
-        if not shot.frame.coverage.any():
-            self.health.nothing_seen(f"the camera at {np.round(shot.T_map_camera.translation, 3)} in frame "
-                                     f"{self.map_frame!r} sees nothing of the world. Is the robot inside it?")
-        started = time.perf_counter()
-        self.outputs.publish(shot)
-        self.health.stage("publish", time.perf_counter() - started)
-        self.health.published(tick.stamp)
-        tick.done(True, f"published the image of time {seconds(tick.stamp)}")
-        if self.steps:
-            self.steps.keep(shot)
-            self.steps.finish(tick.stamp)
 
 
 def _together(settings: CameraParameters) -> float:

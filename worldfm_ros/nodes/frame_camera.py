@@ -8,6 +8,7 @@ simulator's steps give the ticks, and it waits for their frames.
 
 from __future__ import annotations
 
+import os
 from typing import NoReturn
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -18,6 +19,7 @@ from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.camera_services import offer_camera_services
 from worldfm_ros.nodes.camera_session import CameraSession
 from worldfm_ros.nodes.parameters import declare_parameters, follow_changes
+from worldfm_ros.nodes.qos import send_from_a_thread
 from worldfm_ros.nodes.runner import REFUSALS, leave, run
 from worldfm_ros.nodes.worker import WorkThread
 
@@ -100,6 +102,7 @@ class FrameCamera(LifecycleNode):
 
 
 def main(args=None) -> NoReturn:
+    send_from_a_thread(os.environ)
     leave(run(FrameCamera, args))
 
 

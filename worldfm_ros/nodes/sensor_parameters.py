@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.nodes.mounts import OPTICAL
 from worldfm_ros.nodes.parameter_fields import describe
 from worldfm_ros.sensor.camera import Camera, Roi
 from worldfm_ros.sensor.camera_file import camera_url, read_sensor_file
@@ -64,7 +65,12 @@ class SensorParameters:
         if not self.camera_info_url:
             return None
         home = Path(os.environ.get("ROS_HOME", "~/.ros")).expanduser()
-        return camera_url(self.camera_info_url, self.camera_frame.removesuffix("_optical_frame"), _package, home)
+        return camera_url(self.camera_info_url, self.camera_name, _package, home)
+
+    @property
+    def camera_name(self) -> str:
+        """${NAME} of a camera_info_url: the optical frame without what says that it is one."""
+        return self.camera_frame.removesuffix(OPTICAL)
 
     @property
     def sensor(self) -> Sensor:

@@ -10,6 +10,7 @@ import time
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
+Publish = Callable[[], None]
 
 
 class WorkThread:
@@ -63,22 +64,26 @@ class WorkThread:
 
 
 class NewestWorker(Generic[Item]):
-    """Calls `work(item)` in a thread, one item at a time. What `prepare()` returned there is `prepared`.
+    """Calls `work(item)` in a thread, one item at a time, and in a second thread what that returns, which publishes it;
+    so the next item is worked on meanwhile. What `prepare()` returned in the first thread is `prepared`.
 
     Items offered within `together` seconds belong together (one late TF message may answer several ticks at once); what
     is left of them gives way as soon as a later item is offered.
     """
 
-    def __init__(self, work: Callable[[Item], None], together: float, prepare: Callable[[], Any] = lambda: None,
-                 thread: WorkThread | None = None) -> None:
-        """Waits for `prepare()`, and raises what it raises. `thread`: one that others use too; by default its own."""
+    def __init__(self, work: Callable[[Item], Publish | None], together: float,
+                 prepare: Callable[[], Any] = lambda: None, thread: WorkThread | None = None) -> None:
+        """Waits for `prepare()`, and raises what it raises. `thread`: one that others use too; by default its own.
+        `work` and what it returns must not raise.
+        """
         self._work, self.together = work, together
         self._waiting: deque[Item] = deque()
-        self._in_hand: list[Item] = []  # the one that is worked on, unless it was forgotten
+        self._in_hand: list[Item] = []  # what is worked on or waits to be published, unless it was forgotten
         self._offered = -together  # when the first of those that belong together came
         self._closed = False
         self._changed = threading.Lock()
         self._delivering = threading.Lock()
+        self._outlet, self._room = WorkThread(), threading.Semaphore(1)  # one item at a time is published
         self._owned = thread is None
         self.thread = thread or WorkThread()
         self.prepared = self._prepare(prepare)
@@ -95,25 +100,22 @@ class NewestWorker(Generic[Item]):
         self.thread.do(self._next)
         return lost
 
-    def deliver(self, publish: Callable[[], None]) -> None:
-        """For `work`: call `publish()`, unless the item in hand was forgotten meanwhile."""
-        with self._delivering:
-            if self._in_hand:
-                publish()
-
     def clear(self) -> list[Item]:
-        """Forget all items, also the one in hand, and return them. Waits for a delivery, not for work."""
-        with self._delivering, self._changed:
+        """Forget all items, also those in hand, and return them. Waits for what is published just now, not for work."""
+        with self._changed:
             forgotten = [*self._in_hand, *self._waiting]
             self._in_hand.clear()
             self._waiting.clear()
-        return forgotten
+        with self._delivering:
+            return forgotten
 
     def close(self) -> None:
         """Start nothing and deliver nothing any more; work in hand goes on in its thread, for nobody."""
         with self._changed:
             self._closed = True
         self.clear()
+        self._outlet.close()
+        self._room.release()  # for what waits for a turn that does not come
         if self._owned:
             self.thread.close()
 
@@ -130,7 +132,24 @@ class NewestWorker(Generic[Item]):
             if self._closed or not self._waiting:
                 return
             item = self._waiting.popleft()
-            self._in_hand = [item]
-        self._work(item)
+            self._in_hand.append(item)
+        publish = self._work(item)
+        if publish is None:
+            self._let_go(item)
+            return
+        self._room.acquire()
+        self._outlet.do(lambda: self._deliver(item, publish))
+
+    def _deliver(self, item: Item, publish: Publish) -> None:
+        with self._delivering:
+            if self._let_go(item):
+                publish()
+        self._room.release()
+
+    def _let_go(self, item: Item) -> bool:
+        """It is in hand no more. False when it was forgotten before."""
         with self._changed:
-            self._in_hand.clear()
+            known = item in self._in_hand
+            if known:
+                self._in_hand.remove(item)
+        return known

@@ -10,6 +10,7 @@ import re
 import numpy as np
 import yaml
 
+from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.sensor.camera import Camera, Roi
 from worldfm_ros.sensor.lens import make_lens
@@ -145,7 +146,7 @@ def camera_info_yaml(camera: Camera) -> dict:
 
 
 def write_yaml(data: Mapping, path: str | Path) -> None:
-    Path(path).write_text(yaml.safe_dump(dict(data), sort_keys=False, default_flow_style=None))
+    write_whole(Path(path), yaml.safe_dump(dict(data), sort_keys=False, default_flow_style=None).encode())
 
 
 def camera_url(url: str, name: str, packages, home: Path) -> Path:
