@@ -128,4 +128,5 @@ class CameraServices:
 
     def _set(self, values: dict[str, object]) -> str:
         """Set parameters together; why they are refused, or nothing."""
-        return self._node.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()]).reason
+        parameters = [Parameter(name, value=value) for name, value in values.items()]
+        return self._node.set_parameters_atomically(parameters).reason

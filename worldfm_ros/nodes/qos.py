@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from time import monotonic, sleep
 
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -11,7 +12,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 DEPTH = 10  # frames that are kept for a subscriber; rosbag2 takes its own depth from here
 SAFE_BYTES = 512 * 2**10  # larger best-effort messages get lost on one host with Fast DDS as it comes
 ON_THE_WAY = DEPTH // 2  # messages that a publisher may have sent unanswered; with more, some would be replaced unsent
-PATIENCE = Duration(seconds=0.1)  # for the answers; a subscriber that was killed never gives one
+PATIENCE = 0.1  # seconds for the answers; a subscriber that was killed never gives one
+LOOK = 0.002  # seconds between two looks
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 VOLATILE, TRANSIENT_LOCAL = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
@@ -52,11 +54,15 @@ class PacedPublisher:
     def publish(self, message) -> None:
         """Returns when it is sent or on its way."""
         self.publisher.publish(message)
-        arrived = self.publisher.wait_for_all_acked(Duration())
-        self._unanswered = 0 if arrived else self._unanswered + 1
+        self._unanswered = 0 if self._arrived() else self._unanswered + 1
         if self._unanswered == ON_THE_WAY:
-            self.publisher.wait_for_all_acked(PATIENCE)
+            deadline = monotonic() + PATIENCE
+            while not self._arrived() and monotonic() < deadline:
+                sleep(LOOK)  # not rclpy's own wait, which holds Python's lock
             self._unanswered = 0
+
+    def _arrived(self) -> bool:
+        return self.publisher.wait_for_all_acked(Duration())
 
 
 def send_from_a_thread(environment: MutableMapping[str, str]) -> None:
