@@ -57,6 +57,7 @@ setup(
     ],
     extras_require={
         "perceptual": ["torch-fidelity", "torchmetrics>=1.9", "torchvision"],
+        "ray": ["ray"],
         "training": ["accelerate", "tensorboard", "webdataset"],
         "test": [
             *("hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "pytest-xdist", "rosbag-doctor"),

@@ -34,9 +34,9 @@ FLOORS = (
     ("world",),
     ("painting", "drive", "objects"),
     ("generator",),
-    ("evaluation", "page"),
+    ("evaluation", "page", "trajectories"),
     ("nodes",),
-    ("bench",),
+    ("bench", "replay"),
     ("cli",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

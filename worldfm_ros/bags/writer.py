@@ -8,7 +8,7 @@ restores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import os
 from pathlib import Path
 import sqlite3
@@ -41,8 +41,10 @@ class BagWriter(Writer):
     STORAGE_PLUGINS = {StoragePlugin.MCAP: FlushedMcap, StoragePlugin.SQLITE3: FlushedSqlite3}
 
     def __init__(self, path: Path | str, storage: str = "mcap", compression: str = "none",
-                 split: Split | None = None) -> None:
-        """`compression` is that of mcap's chunks, zstd or none.
+                 split: Split | None = None, notes: Mapping[str, str] | None = None,
+                 flush_period: float = FLUSH_PERIOD) -> None:
+        """`compression` is that of mcap's chunks, zstd or none; `notes`: what else the custom data of the metadata
+        say; `flush_period`: seconds, and with math.inf the files' bytes follow from the messages alone.
 
         Raises ValueError for an unknown storage or compression and FileExistsError when there is something at `path`.
         """
@@ -64,6 +66,8 @@ class BagWriter(Writer):
         self._finished: list[BagFile] = []
         self._first_in_file, self._last_in_file = NEVER, 0  # timestamps in the file that is open
         self._sums = Sums()
+        self._notes, self._flush_period = dict(notes or {}), flush_period
+        self.custom_data = dict(self._notes)
         self._unflushed = 0
         self._written = 0
         self._flushed_at = self._metadata_at = monotonic()
@@ -107,7 +111,7 @@ class BagWriter(Writer):
         self._last_in_file = max(timestamp, self._last_in_file)
         self._sums.of[connection.topic].add(timestamp, data)
         self._unflushed += len(data)
-        if self._unflushed > self._flush_bytes or monotonic() - self._flushed_at > FLUSH_PERIOD:
+        if self._unflushed > self._flush_bytes or monotonic() - self._flushed_at > self._flush_period:
             self.flush()
 
     def flush(self) -> None:
@@ -115,7 +119,7 @@ class BagWriter(Writer):
         if not self._unflushed:
             return
         self.storage.flush()
-        self.custom_data = self._sums.texts()  # of what is on the disk, and stays there
+        self.custom_data = self._notes | self._sums.texts()  # of what is on the disk, and stays there
         self._written += self._unflushed
         self._unflushed, self._flushed_at = 0, monotonic()
         if self._flushed_at - self._metadata_at > METADATA_PERIOD:
@@ -125,7 +129,7 @@ class BagWriter(Writer):
     def close(self) -> None:
         """Write index and metadata. After a disk error, which is raised, the bag holds what was flushed before."""
         self._ballast.unlink(missing_ok=True)
-        flushed, self.custom_data = self.custom_data, self._sums.texts()
+        flushed, self.custom_data = self.custom_data, self._notes | self._sums.texts()
         try:
             self._close()
         except DISK_ERRORS:

@@ -1,4 +1,4 @@
-"""`worldfm bag`: rescue recordings."""
+"""`worldfm bag`: rescue recordings, and let cameras see what a recorded drive passed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,71 @@ import sys
 
 import tyro
 
+from worldfm_ros.bags.reader import open_bag
 from worldfm_ros.bags.recovery import recover
+from worldfm_ros.cli.rendering import Where, check_rate
+from worldfm_ros.progress import Progress
+from worldfm_ros.replay.bag_output import BagOutput
+from worldfm_ros.replay.bag_poses import Wanted, poses_of
+from worldfm_ros.replay.cameras import read_cameras
+from worldfm_ros.replay.engine import Rendering, check_new
+from worldfm_ros.replay.messages import MessageMaker
+from worldfm_ros.replay.recipe import Model, Painting, Recipe
+from worldfm_ros.world.storage import read_manifest
+
+
+def render_bag(
+    bag: tyro.conf.Positional[Path],
+    *,
+    world: Path,
+    camera: Path,
+    model: str,
+    out: Path,
+    rate: float | None = None,
+    seed: int = 0,
+    preset: str = "exact",
+    where: tyro.conf.OmitArgPrefixes[Where] = Where(),
+    camera_frame: str = "",
+    map_frame: str = "",
+    tf_topic: str | None = None,
+    compressed: bool = False,
+) -> None:
+    """Give a bag that has TF the topics of cameras: every tick of a rate, or every pose that TF gives.
+
+    The messages are those that the live camera publishes for the same stamps and poses, however long the model takes.
+    The input's own topics, stamps and QoS stay as they are. A command that was stopped goes on where it was.
+
+    Args:
+        bag: the bag with /tf and /tf_static (ROS 2, any storage); it is only read.
+        world: the world folder that the bag was driven in.
+        camera: a camera.yaml, a ROS camera_info file, or the YAML of a rig.
+        model: `anchors` (no network), the name of an installed model, or a model folder.
+        out: the bag folder to create.
+        rate: pictures a second, at whole multiples of 1 / rate; by default the rig's, else every new pose of TF.
+        seed: of the model's noise.
+        preset: exact, or fast: what may be done to a network for speed.
+        camera_frame: TF frame (optical axes) of a single camera; by default camera_optical_frame.
+        map_frame: TF frame of the world's coordinates; by default the one that world.yaml names.
+        tf_topic: of several robots' TF, one.
+        compressed: JPEG and compressedDepth in place of raw images.
+    """
+    check_new(out)
+    check_rate(rate)
+    cameras = read_cameras(camera, camera_frame)
+    recipe = Recipe.of(world, Model(model, seed, preset), cameras)
+    wanted = Wanted(cameras, map_frame or read_manifest(world)["frame_id"], rate, tf_topic)
+    with open_bag(bag) as source:
+        asked = poses_of(source, wanted)
+        painting = Painting(recipe, MessageMaker(compressed))
+        rendering = Rendering(out, painting, asked.jobs, f"{bag.absolute()} {compressed}")
+        output = BagOutput(source, rendering, asked, wanted.map_frame, rate)
+        output.check()
+        rendering.paint(where.runner, Progress(f"painting with {model}"))
+        output.write()
+    stamps = len(asked.jobs) + asked.lost.total()
+    print(f"{out}: {len(asked.jobs)} of {stamps} images")
+    for reason, count in asked.lost.items():
+        print(f"lost: {count} without a pose: {reason}", file=sys.stderr)
 
 
 def recover_bag(bag: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:

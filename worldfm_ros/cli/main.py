@@ -28,6 +28,7 @@ COMMANDS = {
     "model import": "model:import_checkpoint",
     "render": "render:render",
     "eval": "eval:evaluate",
+    "bag render": "bag:render_bag",
     "bag recover": "bag:recover_bag",
     "bench render": "bench:bench_render",
     "bench generate": "bench:bench_generate",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 import sys
 
 from builtin_interfaces.msg import Time
@@ -13,9 +12,9 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.geometry import Pose
 from worldfm_ros.sensor.camera import Camera
-from worldfm_ros.sensor.lens import PINHOLE
+from worldfm_ros.sensor.camera_info import info_fields, rectified_camera
 
 SECOND = 10**9  # nanoseconds
 _PIXELS = {"rgb8": (np.uint8, 3), "mono8": (np.uint8, 1), "mono16": (np.uint16, 1), "16UC1": (np.uint16, 1),
@@ -58,20 +57,14 @@ def to_transform_stamped(pose: Pose, parent: str, child: str, stamp_ns: int) -> 
 
 
 def camera_info(camera: Camera, header: Header) -> CameraInfo:
-    """The CameraInfo of pictures as they are taken: K and size of the whole sensor, binning and roi (REP-104)."""
-    (across, down), roi = camera.binning, camera.roi
-    return CameraInfo(
-        header=header, width=camera.sensor.width, height=camera.sensor.height, distortion_model=camera.lens.model,
-        d=camera.lens.D or [0.0] * camera.lens.counts[-1 if camera.lens.model == "plumb_bob" else 0],
-        k=camera.sensor.matrix.ravel(), r=camera.R.ravel(), p=camera.P.ravel(),
-        binning_x=across if across > 1 else 0, binning_y=down if down > 1 else 0,  # 0 is how a message says 1
-        roi=RegionOfInterest(x_offset=roi.x, y_offset=roi.y, width=roi.width, height=roi.height, do_rectify=bool(roi)))
+    """The CameraInfo of pictures as they are taken."""
+    values = info_fields(camera)
+    return CameraInfo(header=header, **values | {"roi": RegionOfInterest(**values["roi"])})
 
 
 def rectified_info(camera: Camera, header: Header) -> CameraInfo:
-    """That of the depth, which is rectified: K is P's, without distortion, and and P[3] is 0."""
-    K = Intrinsics.from_matrix(camera.sensor.width, camera.sensor.height, camera.P[:, :3])
-    return camera_info(replace(camera, sensor=K, lens=PINHOLE, R=np.eye(3), P=None), header)
+    """That of the depth, which is rectified."""
+    return camera_info(rectified_camera(camera), header)
 
 
 class ImageMessage:

@@ -9,7 +9,8 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-DEPTH = 10  # frames that are kept for a subscriber; rosbag2 takes its own depth from here
+from worldfm_ros.nodes.qos_presets import PRESETS
+
 SAFE_BYTES = 512 * 2**10  # larger best-effort messages get lost on one host with Fast DDS as it comes
 ON_THE_WAY = DEPTH // 2  # messages that a publisher may have sent unanswered; with more, some would be replaced unsent
 PATIENCE = 0.1  # seconds for the answers; a subscriber that was killed never gives one
@@ -17,19 +18,15 @@ LOOK = 0.002  # seconds between two looks
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 VOLATILE, TRANSIENT_LOCAL = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
-PRESETS = {  # depth, reliability, durability
-    "reliable": (DEPTH, RELIABLE, VOLATILE),
-    "sensor_data": (5, BEST_EFFORT, VOLATILE),
-    "latched": (1, RELIABLE, TRANSIENT_LOCAL),
-}
 
 
 def preset(name: str) -> QoSProfile:
     """A new profile each time, because rclpy writes overrides into it. Raises ValueError for an unknown name."""
     if name not in PRESETS:
         raise ValueError(f"parameter qos is one of {', '.join(PRESETS)}, got {name!r}")
-    depth, reliability, durability = PRESETS[name]
-    return QoSProfile(depth=depth, reliability=reliability, durability=durability)
+    depth, reliable, latched = PRESETS[name]
+    return QoSProfile(depth=depth, reliability=RELIABLE if reliable else BEST_EFFORT,
+                      durability=TRANSIENT_LOCAL if latched else VOLATILE)
 
 
 def publisher(node, kind: type, topic: str, qos: str):
@@ -75,7 +72,7 @@ def send_from_a_thread(environment: MutableMapping[str, str]) -> None:
 
 def loss_to_expect(qos: str, image_bytes: int, environment: Mapping[str, str]) -> str:
     """Why images of this size will not arrive; empty when nothing speaks against it."""
-    if PRESETS[qos][1] == RELIABLE or image_bytes <= SAFE_BYTES or any(name in environment for name in PROFILES):
+    if PRESETS[qos].reliable or image_bytes <= SAFE_BYTES or any(name in environment for name in PROFILES):
         return ""
     return (f"images of {image_bytes / 2**10:.0f} KB are published best effort: Fast DDS as it comes loses nearly all "
             f"above {SAFE_BYTES // 2**10} KB on one host. Use qos:=reliable, or set {PROFILES[0]} to this package's "

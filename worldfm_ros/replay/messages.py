@@ -1,0 +1,124 @@
+"""The messages of a camera as serialised bytes, without ROS: those that the live camera publishes for the same shot.
+
+Serialised by rosbags. Fast CDR leaves what lies in the gaps of alignment undefined and rosbags writes 0 there; all
+other bytes are equal (test/test_replay_live.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+import json
+import sys
+
+import numpy as np
+from rosbags.typesys import Stores, get_typestore
+
+from worldfm_ros.geometry import Pose
+from worldfm_ros.nodes.encodings import compress_depth, encode_picture, metres, millimetres
+from worldfm_ros.replay.cameras import ReplayCamera
+from worldfm_ros.replay.recipe import Shot
+from worldfm_ros.sensor.camera import Camera
+from worldfm_ros.sensor.camera_info import info_fields, rectified_camera
+
+SECOND = 10**9
+IMAGE, INFO, COMPRESSED = (f"sensor_msgs/msg/{name}" for name in ("Image", "CameraInfo", "CompressedImage"))
+TF, STRING = "tf2_msgs/msg/TFMessage", "std_msgs/msg/String"
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class MessageMaker:
+    """The messages of a shot, by topic below the camera's namespace. compressed: as JPEG and compressedDepth."""
+
+    compressed: bool = False
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """All topics below a namespace, and their types; a camera whose model has no confidence sends none."""
+        names = {"image_raw": IMAGE, "depth/image_rect": IMAGE}
+        if self.compressed:
+            names = {"image_raw/compressed": COMPRESSED, "depth/image_rect/compressedDepth": COMPRESSED}
+        return names | {"camera_info": INFO, "depth/camera_info": INFO, "segmentation/image_raw": IMAGE,
+                        "confidence/image_raw": IMAGE}
+
+    def __call__(self, shot: Shot) -> dict[str, bytes]:
+        frame, camera, stamp = shot.taken.frame, shot.camera, shot.job.stamp
+        header = make_header(stamp, camera.frame)
+        depth = metres(shot.taken.depth) if camera.depth_encoding == "32FC1" else millimetres(shot.taken.depth)
+        if self.compressed:
+            rgb = encode_picture(frame.rgb, "jpeg", JPEG_QUALITY)
+            made = {"image_raw/compressed": compressed("rgb8; jpeg compressed bgr8", rgb, header),
+                    "depth/image_rect/compressedDepth": compressed(f"{camera.depth_encoding}; compressedDepth png",
+                                                                   compress_depth(depth), header)}
+        else:
+            made = {"image_raw": image(frame.rgb, "rgb8", header),
+                    "depth/image_rect": image(depth, camera.depth_encoding, header)}
+        made |= {"camera_info": camera_info(shot.sensor.camera, header),
+                 "depth/camera_info": camera_info(rectified_camera(shot.sensor.camera), header),
+                 "segmentation/image_raw": image(frame.labels, "mono16", header)}
+        if (confidence := getattr(frame, "confidence", None)) is not None:
+            made["confidence/image_raw"] = image(confidence, "mono8", header)
+        return made
+
+
+def image(pixels: np.ndarray, encoding: str, header) -> bytes:
+    """(H, W) or (H, W, 3) of the encoding's type."""
+    pixels = np.ascontiguousarray(pixels)
+    height, width = pixels.shape[:2]
+    return serialised(IMAGE, header=header, height=height, width=width, encoding=encoding,
+                      is_bigendian=int(sys.byteorder == "big"), step=pixels.strides[0],
+                      data=pixels.reshape(-1).view(np.uint8))
+
+
+def compressed(kind: str, data: bytes, header) -> bytes:
+    return serialised(COMPRESSED, header=header, format=kind, data=np.frombuffer(data, np.uint8))
+
+
+def camera_info(camera: Camera, header) -> bytes:
+    values = info_fields(camera)
+    roi = made("sensor_msgs/msg/RegionOfInterest", **values.pop("roi"))
+    arrays = {name: np.array(values[name], np.float64) for name in "dkrp"}
+    return serialised(INFO, header=header, roi=roi, **values | arrays)
+
+
+def names(labels: Mapping[int, str]) -> bytes:
+    """The names by label, as JSON in a String."""
+    return serialised(STRING, data=json.dumps({str(label): name for label, name in sorted(labels.items())}))
+
+
+def static_transforms(camera: ReplayCamera, stamp: int) -> bytes:
+    """A camera's mount, as the live camera publishes it on /tf_static."""
+    return serialised(TF, transforms=[transform(*mount, stamp) for mount in camera.mounts])
+
+
+def transform(pose: Pose, parent: str, child: str, stamp: int):
+    """A TransformStamped of T_parent_child."""
+    return made("geometry_msgs/msg/TransformStamped", header=make_header(stamp, parent), child_frame_id=child,
+                transform=made("geometry_msgs/msg/Transform", translation=_numbers("Vector3", pose.translation, "xyz"),
+                               rotation=_numbers("Quaternion", pose.quaternion, "xyzw")))
+
+
+def _numbers(kind: str, values: np.ndarray, fields: str):
+    return made(f"geometry_msgs/msg/{kind}", **dict(zip(fields, map(float, values), strict=True)))
+
+
+def make_header(stamp: int, frame: str):
+    time = made("builtin_interfaces/msg/Time", sec=stamp // SECOND, nanosec=stamp % SECOND)
+    return made("std_msgs/msg/Header", stamp=time, frame_id=frame)
+
+
+def made(kind: str, **fields):
+    """A message of rosbags."""
+    return _store().types[kind](**fields)
+
+
+def serialised(kind: str, **fields) -> bytes:
+    """Its bytes, CDR little-endian."""
+    return bytes(_store().serialize_cdr(made(kind, **fields), kind))
+
+
+@cache
+def _store():
+    return get_typestore(Stores.ROS2_JAZZY)

@@ -1,0 +1,203 @@
+"""What decides the bytes of a rendering, and the studio that paints by it: the same in every process and on every node.
+
+A recipe travels to workers and, as text, into what was rendered, so that any frame of it can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+import hashlib
+import json
+from pathlib import Path
+import sys
+
+from worldfm_ros.geometry import Pose
+from worldfm_ros.replay.cameras import ReplayCamera
+from worldfm_ros.replay.parts import Made, pack
+from worldfm_ros.sensor.sensor import Sensor, Taken
+from worldfm_ros.share import NO_NETWORK, find_model
+from worldfm_ros.threads import before_torch
+from worldfm_ros.world.storage import MANIFEST, read_manifest
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A picture that is asked for: of which camera (its place in the recipe), when, and from where.
+
+    name: what it is called in the output; stamp: nanoseconds, or a frame's number, which chooses the noise
+    poses: T_world_camera (optical axes) at the stamp + each of the sensor's offsets
+    """
+
+    name: str
+    camera: int
+    stamp: int
+    poses: tuple[Pose, ...]
+
+    @property
+    def pose(self) -> Pose:
+        return self.poses[len(self.poses) // 2]
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """What a camera took for a job, and with which sensor: all that an output is made of."""
+
+    job: Job
+    camera: ReplayCamera
+    sensor: Sensor
+    taken: Taken
+
+
+Maker = Callable[[Shot], Made]  # the files or messages of a shot, by name; it travels to workers, so it can be pickled
+
+
+@dataclass(frozen=True)
+class Model:
+    """A frame model by name or folder, the seed of its noise, and what may be done to it for speed."""
+
+    name: str
+    seed: int = 0
+    preset: str = "exact"
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """World, model and cameras, with the hashes that tell whether they are the same elsewhere.
+
+    threads: of torch, which pictures may depend on; 0 = there is no network.
+    """
+
+    world: str
+    model: Model
+    cameras: tuple[ReplayCamera, ...]
+    world_hash: str
+    model_hash: str
+    code_hash: str
+    threads: int
+
+    @classmethod
+    def of(cls, world: str | Path, model: Model, cameras: Sequence[ReplayCamera]) -> Recipe:
+        """Raises ValueError or OSError for a world or model that is not there."""
+        read_manifest(world)
+        model_hash = hash_of_model(model.name)
+        threads = 0 if model.name == NO_NETWORK and model.preset == "exact" else _threads()
+        return cls(str(Path(world).absolute()), model, tuple(cameras), hash_of_world(world), model_hash, code_hash(),
+                   threads)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @cached_property
+    def _key(self) -> str:
+        return f"{self.world}\n{json.dumps(self.to_dict())}"
+
+    def to_dict(self) -> dict:
+        """JSON-ready: what makes the same bytes, wherever the world and the model are."""
+        return {"world": {"name": read_manifest(self.world)["name"], "sha256": self.world_hash},
+                "model": {"name": self.model.name, "sha256": self.model_hash}, "seed": self.model.seed,
+                "preset": self.model.preset, "threads": self.threads, "code": self.code_hash,
+                "cameras": [camera.to_dict() for camera in self.cameras]}
+
+    def check_here(self) -> None:
+        """Raise ValueError when this machine would paint something else."""
+        if (found := code_hash()) != self.code_hash:
+            raise ValueError(f"a worker runs another version of worldfm_ros ({found}, not {self.code_hash}); install "
+                             "the same one on every node")
+        if not (Path(self.world) / MANIFEST).is_file():
+            raise ValueError(f"a worker does not have the world: there is no {self.world} on its node; put it on a "
+                             "shared disk, or copy it to the same path on every node")
+        for what, found, expected in (("world", hash_of_world(self.world), self.world_hash),
+                                      ("model", hash_of_model(self.model.name), self.model_hash)):
+            if found != expected:
+                raise ValueError(f"a worker has another {what} by that name ({found}, not {expected}); copy the "
+                                 f"{what} to its node again")
+
+
+class Studio:
+    """A recipe at work: world and model are loaded once."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Raises ValueError or OSError."""
+        recipe.check_here()
+        from worldfm_ros.generator import load_generator  # compiled code takes seconds to load
+        from worldfm_ros.world.storage import read_world
+
+        model = recipe.model
+        self._generator = load_generator(read_world(recipe.world), model.name, model.seed, model.preset)
+        if recipe.threads:
+            sys.modules["torch"].set_num_threads(recipe.threads)
+        self._cameras = [(camera, camera.sensor()) for camera in recipe.cameras]
+
+    def shoot(self, job: Job) -> Shot:
+        """Raises ValueError for a pose from which nothing can be shown."""
+        camera, sensor = self._cameras[job.camera]
+        return Shot(job, camera, sensor, sensor.take(self._generator.generate, job.poses, job.stamp))
+
+
+@dataclass(frozen=True, eq=False)
+class Painting:
+    """What a worker is sent: how to paint, and what to make of it."""
+
+    recipe: Recipe
+    make: Maker
+
+    def __call__(self, jobs: Sequence[Job]) -> bytes:
+        """What is made of the jobs, packed."""
+        studio = _studio(self.recipe)
+        return pack([self.make(studio.shoot(job)) for job in jobs])
+
+
+@lru_cache(maxsize=1)
+def _studio(recipe: Recipe) -> Studio:
+    """A worker gets many chunks of one recipe, each with a copy of it."""
+    return Studio(recipe)
+
+
+def hash_of_world(path: str | Path) -> str:
+    """Of world.yaml, which names every file of the world by its hash."""
+    return _short((Path(path) / MANIFEST).read_bytes())
+
+
+@lru_cache(maxsize=8)
+def hash_of_model(name: str) -> str:
+    """Of the files of a model's folder; empty without a network."""
+    if name == NO_NETWORK:
+        return ""
+    digest = hashlib.sha256()
+    folder = find_model(name)
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".json", ".safetensors"):
+            digest.update(f"{file.relative_to(folder)}\n".encode())
+            with file.open("rb") as data:
+                while block := data.read(2**20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+@cache
+def code_hash() -> str:
+    """Of this package's source."""
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{file.relative_to(PACKAGE)}\n".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _short(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _threads() -> int:
+    """How many threads torch has here: as load_model gives it."""
+    threads = before_torch()
+    import torch
+
+    return threads or torch.get_num_threads()
