@@ -1,4 +1,4 @@
-"""`worldfm bag render`: a bag of TF alone gets cameras; the same bytes however the work is shared, and however it ends."""
+"""`worldfm bag render`: a bag of TF alone gets cameras; the same bytes however the work is shared or ends."""
 
 from dataclasses import dataclass, replace
 import json
@@ -19,7 +19,7 @@ import yaml
 
 from worldfm_ros.bags.reader import open_bag
 from worldfm_ros.cli.bag import render_bag
-from worldfm_ros.cli.rendering import Where
+from worldfm_ros.cli.rendering import Frames, Where
 from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import Pose
 from worldfm_ros.progress import Progress
@@ -291,8 +291,8 @@ def refused(stage, tmp_path, match, bag=None, error=ValueError, **options):
 
 def test_what_cannot_be_rendered_is_refused(stage, tmp_path):
     refused(stage, tmp_path, "'eye' .*is not known: frames that transforms have named: .*base_link.*--camera-frame",
-            camera_frame="eye")
-    refused(stage, tmp_path, "its TF never says where .* in the world's frame 'earth'", map_frame="earth")
+            frames=Frames(camera_frame="eye"))
+    refused(stage, tmp_path, "its TF never says where .* in the world's frame 'earth'", frames=Frames(map_frame="earth"))
     refused(stage, tmp_path, "the rate is frames a second", rate=0.0)
     refused(stage, tmp_path, "there is no model 'best'", model="best")
     refused(stage, tmp_path, "is no world folder", world=stage)

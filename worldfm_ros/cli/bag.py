@@ -10,7 +10,7 @@ import tyro
 
 from worldfm_ros.bags.reader import open_bag
 from worldfm_ros.bags.recovery import recover
-from worldfm_ros.cli.rendering import Where, check_rate
+from worldfm_ros.cli.rendering import Frames, Where, check_rate
 from worldfm_ros.progress import Progress
 from worldfm_ros.replay.bag_output import BagOutput
 from worldfm_ros.replay.bag_poses import Wanted, poses_of
@@ -32,9 +32,7 @@ def render_bag(
     seed: int = 0,
     preset: str = "exact",
     where: tyro.conf.OmitArgPrefixes[Where] = Where(),
-    camera_frame: str = "",
-    map_frame: str = "",
-    tf_topic: str | None = None,
+    frames: tyro.conf.OmitArgPrefixes[Frames] = Frames(),
     compressed: bool = False,
 ) -> None:
     """Give a bag that has TF the topics of cameras: every tick of a rate, or every pose that TF gives.
@@ -51,16 +49,13 @@ def render_bag(
         rate: pictures a second, at whole multiples of 1 / rate; by default the rig's, else every new pose of TF.
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
-        camera_frame: TF frame (optical axes) of a single camera; by default camera_optical_frame.
-        map_frame: TF frame of the world's coordinates; by default the one that world.yaml names.
-        tf_topic: of several robots' TF, one.
         compressed: JPEG and compressedDepth in place of raw images.
     """
     check_new(out)
     check_rate(rate)
-    cameras = read_cameras(camera, camera_frame)
+    cameras = read_cameras(camera, frames.camera_frame)
     recipe = Recipe.of(world, Model(model, seed, preset), cameras)
-    wanted = Wanted(cameras, map_frame or read_manifest(world)["frame_id"], rate, tf_topic)
+    wanted = Wanted(cameras, frames.map_frame or read_manifest(world)["frame_id"], rate, frames.tf_topic)
     with open_bag(bag) as source:
         asked = poses_of(source, wanted)
         painting = Painting(recipe, MessageMaker(compressed))

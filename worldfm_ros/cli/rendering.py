@@ -1,4 +1,4 @@
-"""Options of every command that renders: where the work is done, and at which rate."""
+"""Options of every command that renders."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ class Where:
                 raise ValueError("--ray and --processes are two ways to share the work; give one of them")
             return OnRay(self.ray)
         return InProcesses(self.processes) if self.processes > 1 else in_this_process
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What a bag's TF calls things.
+
+    camera_frame: of a single camera, optical axes; by default camera_optical_frame.
+    map_frame: of the world's coordinates; by default the one that world.yaml names.
+    tf_topic: of several robots' TF, one.
+    """
+
+    camera_frame: str = ""
+    map_frame: str = ""
+    tf_topic: str | None = None
 
 
 def check_rate(rate: float | None) -> None:

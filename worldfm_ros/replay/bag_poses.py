@@ -1,4 +1,4 @@
-"""Where a bag's cameras were: its TF, replayed in order through the live camera's buffer, by the live camera's rules."""
+"""Where a bag's cameras were: its TF, replayed in order through the live camera's buffer, by its rules."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ def _topics(bag: Bag, wanted: Wanted) -> set[str]:
     types = {connection.topic: connection.msgtype for connection in bag.connections}
     topics = transform_topics(types, f"/{wanted.cameras[0].namespace}/image_raw", wanted.tf, bag.path)
     if not topics:
-        raise ValueError(f"{bag.path} has no TF{f' beside {wanted.tf}' if wanted.tf else ''}: a camera's pose comes from "
+        beside = f" beside {wanted.tf}" if wanted.tf else ""
+        raise ValueError(f"{bag.path} has no TF{beside}: a camera's pose comes from "
                          f"/tf and /tf_static; record them as well. It has {', '.join(sorted(types)) or 'no topic'}")
     return topics
 
