@@ -29,7 +29,7 @@ from worldfm_ros.replay.cameras import ReplayCamera, read_cameras
 from worldfm_ros.replay.engine import Rendering
 from worldfm_ros.replay.messages import MessageMaker
 from worldfm_ros.replay.parts import pack, unpack
-from worldfm_ros.replay.recipe import Job, Model, Painting, Recipe, hash_of_world
+from worldfm_ros.replay.recipe import Job, Model, Painting, Recipe, Scene
 from worldfm_ros.replay.runners import InProcesses, OnRay, in_this_process
 from worldfm_ros.world.storage import read_world, write_world
 
@@ -95,7 +95,7 @@ def test_a_frame_is_made_again_from_the_bag_alone(stage, tmp_path):
     bag = read_bag(out)
     note = note_of(out, yaml.safe_load((out / "metadata.yaml").read_text())["rosbag2_bagfile_information"][
         "custom_data"])
-    assert note["world"]["sha256"] == hash_of_world(stage / "world") and note["seed"] == 3
+    assert note["world"]["sha256"] == Scene.of(stage / "world").hash and note["seed"] == 3
     camera = ReplayCamera.from_dict(note["cameras"][1])
     message = bag.messages["/right/image_raw"][7]
     pose = np.eye(4)
@@ -127,11 +127,11 @@ class Deadly:
 
 def jobs_of(stage):
     poses = room_poses(12)
-    return [Job(f"camera/{k}", 0, START + k * TENTH, (pose,)) for k, pose in enumerate(poses)]
+    return [Job(f"camera/{k}", 0, START + k * TENTH, (pose,), START + k * TENTH) for k, pose in enumerate(poses)]
 
 
 def painted(stage, tmp_path, make, runner):
-    recipe = Recipe.of(stage / "world", Model("anchors"), read_cameras(stage / "camera.yaml"))
+    recipe = Recipe.of(Scene.of(stage / "world"), Model("anchors"), read_cameras(stage / "camera.yaml"))
     rendering = Rendering(tmp_path / "out", Painting(recipe, make), jobs_of(stage))
     rendering.paint(runner, Progress("painting"))
     return [made for _, made in rendering.made()]
@@ -216,12 +216,12 @@ def test_parts():
 
 @pytest.mark.parametrize("change, message", [
     ({"code_hash": "0"}, "another version of worldfm_ros"),
-    ({"world": "/nowhere"}, "does not have the world: there is no /nowhere"),
-    ({"world_hash": "0"}, "another world by that name"),
+    ({"scene": Scene("/nowhere")}, "does not have the world: there is no /nowhere"),
+    ({"scene_hash": "0"}, "another world by that name"),
     ({"model_hash": "0"}, "another model by that name"),
 ])
 def test_a_worker_that_is_set_up_otherwise_says_so(stage, change, message):
-    recipe = Recipe.of(stage / "world", Model("anchors"), read_cameras(stage / "camera.yaml"))
+    recipe = Recipe.of(Scene.of(stage / "world"), Model("anchors"), read_cameras(stage / "camera.yaml"))
     with pytest.raises(ValueError, match=message):
         replace(recipe, **change).check_here()
 
@@ -292,7 +292,7 @@ def refused(stage, tmp_path, match, bag=None, error=ValueError, **options):
 def test_what_cannot_be_rendered_is_refused(stage, tmp_path):
     refused(stage, tmp_path, "'eye' .*is not known: frames that transforms have named: .*base_link.*--camera-frame",
             frames=Frames(camera_frame="eye"))
-    refused(stage, tmp_path, "its TF never says where .* in the world's frame 'earth'", frames=Frames(map_frame="earth"))
+    refused(stage, tmp_path, "never says where .* in the world's frame 'earth'", frames=Frames(map_frame="earth"))
     refused(stage, tmp_path, "the rate is frames a second", rate=0.0)
     refused(stage, tmp_path, "there is no model 'best'", model="best")
     refused(stage, tmp_path, "is no world folder", world=stage)

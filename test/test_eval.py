@@ -411,11 +411,11 @@ def test_a_video_that_the_disk_has_no_room_for_is_an_error(tmp_path):
     frames = [RgbdFrame(i, rgb, depth, camera, Pose.identity()) for i, rgb in enumerate(pictures)]
     code = """
 import pickle, resource, sys
-from worldfm_ros.cli.render import write_video
+from worldfm_ros.replay.files_output import write_video
 from worldfm_ros.geometry import Intrinsics, Pose
 frames = pickle.load(sys.stdin.buffer)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-write_video(iter(frames), frames[0].intrinsics, 10, __import__("pathlib").Path(sys.argv[1]))
+write_video((f.rgb for f in frames), frames[0].intrinsics, 10, __import__("pathlib").Path(sys.argv[1]))
 """
     for limit, ok in ((10_000, False), (10_000_000, True)):
         result = subprocess.run([sys.executable, "-c", code, tmp_path / "drive.mp4", str(limit)],

@@ -27,7 +27,7 @@ def stage(tmp_path_factory):
 def rendered(stage, out, **camera) -> RgbdFolder:
     data = {"width": 160, "height": 120, "K": K} | camera
     (stage / "camera.yaml").write_text(yaml.safe_dump(data))
-    render(stage / "world", trajectory=stage / "poses.txt", camera=stage / "camera.yaml", model="anchors", out=out)
+    render(stage / "world", trajectory=(stage / "poses.txt",), camera=stage / "camera.yaml", model="anchors", out=out)
     return RgbdFolder(out)
 
 

@@ -17,7 +17,7 @@ from worldfm_ros.replay.bag_poses import Wanted, poses_of
 from worldfm_ros.replay.cameras import read_cameras
 from worldfm_ros.replay.engine import Rendering, check_new
 from worldfm_ros.replay.messages import MessageMaker
-from worldfm_ros.replay.recipe import Model, Painting, Recipe
+from worldfm_ros.replay.recipe import Model, Painting, Recipe, Scene
 from worldfm_ros.world.storage import read_manifest
 
 
@@ -31,6 +31,7 @@ def render_bag(
     rate: float | None = None,
     seed: int = 0,
     preset: str = "exact",
+    objects: str = "",
     where: tyro.conf.OmitArgPrefixes[Where] = Where(),
     frames: tyro.conf.OmitArgPrefixes[Frames] = Frames(),
     compressed: bool = False,
@@ -49,13 +50,16 @@ def render_bag(
         rate: pictures a second, at whole multiples of 1 / rate; by default the rig's, else every new pose of TF.
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
+        objects: what moves: an objects.yaml (docs/objects.md), or demo.
         compressed: JPEG and compressedDepth in place of raw images.
     """
     check_new(out)
     check_rate(rate)
     cameras = read_cameras(camera, frames.camera_frame)
-    recipe = Recipe.of(world, Model(model, seed, preset), cameras)
-    wanted = Wanted(cameras, frames.map_frame or read_manifest(world)["frame_id"], rate, frames.tf_topic)
+    scene = Scene.of(world, objects)
+    recipe = Recipe.of(scene, Model(model, seed, preset), cameras)
+    wanted = Wanted(cameras, frames.map_frame or read_manifest(world)["frame_id"], rate, frames.tf_topic,
+                    [item.frame for item in scene.items() if item.frame])
     with open_bag(bag) as source:
         asked = poses_of(source, wanted)
         painting = Painting(recipe, MessageMaker(compressed))
@@ -68,6 +72,8 @@ def render_bag(
     print(f"{out}: {len(asked.jobs)} of {stamps} images")
     for reason, count in asked.lost.items():
         print(f"lost: {count} without a pose: {reason}", file=sys.stderr)
+    for frame, count in asked.undrawn.items():
+        print(f"note: not drawn {count} times, object at {frame}", file=sys.stderr)
 
 
 def recover_bag(bag: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:

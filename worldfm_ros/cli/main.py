@@ -27,6 +27,8 @@ COMMANDS = {
     "model info": "model:info",
     "model import": "model:import_checkpoint",
     "render": "render:render",
+    **{f"trajectory {name}": f"trajectory:{name.replace('-', '_')}"
+       for name in ("orbit", "spline", "coverage", "random-walk", "from-bag")},
     "eval": "eval:evaluate",
     "bag render": "bag:render_bag",
     "bag recover": "bag:recover_bag",

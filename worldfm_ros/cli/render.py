@@ -1,33 +1,27 @@
-"""`worldfm render`: a world along a trajectory, without ROS: pictures with depth and poses, or a video."""
+"""`worldfm render`: worlds along trajectories, without ROS: pictures with depth, labels and poses, or videos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import partial
-import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
 import tyro
 
-from worldfm_ros.clips import RgbdFrame
-from worldfm_ros.generator import Frame, FrameGenerator, load_generator
-from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.cli.rendering import Where, check_rate
+from worldfm_ros.geometry import Pose
 from worldfm_ros.progress import Progress
-from worldfm_ros.sensor.camera_file import read_sensor_file
+from worldfm_ros.replay.cameras import ReplayCamera, read_cameras
+from worldfm_ros.replay.engine import Rendering, check_new
+from worldfm_ros.replay.files_output import VIDEOS, Videos, folder_files, group_of, job_name, video_frame, write_folders
+from worldfm_ros.replay.recipe import Job, Model, Painting, Recipe, Scene
 from worldfm_ros.sensor.motion import along
-from worldfm_ros.sensor.sensor import Sensor
-from worldfm_ros.sources.rgbd_folder import read_poses, write_rgbd_folder
-from worldfm_ros.world.storage import read_world
-
-VIDEOS = (".mp4",)
+from worldfm_ros.sources.rgbd_folder import read_poses
 
 
 def render(
     world: tyro.conf.Positional[Path],
     *,
-    trajectory: Path,
+    trajectory: tuple[Path, ...],
     camera: Path,
     model: str,
     out: Path,
@@ -35,87 +29,69 @@ def render(
     seed: int = 0,
     preset: str = "exact",
     objects: str = "",
+    where: tyro.conf.OmitArgPrefixes[Where] = Where(),
 ) -> None:
-    """Draw a world from every pose of a trajectory, into an RGB-D folder or a video.
+    """Draw a world from every pose of trajectories, into RGB-D folders or videos.
 
     The camera has the lens of its file, and takes its pictures as the file's key `sensor` says (docs/sensors.md):
-    noise, exposure, vignette, motion blur and rolling shutter, for which pose follows pose at `rate`.
+    noise, exposure, vignette, motion blur and rolling shutter, for which pose follows pose at `rate`. Several
+    trajectories or cameras make a folder each, OUT/TRAJECTORY/CAMERA, or videos. A command that was stopped goes on
+    where it was.
 
     Args:
         world: the world folder.
-        trajectory: lines `index tx ty tz qx qy qz qw`, camera-to-world, optical axes.
-        camera: a camera.yaml, or a ROS camera_info file.
+        trajectory: files of lines `index tx ty tz qx qy qz qw`, camera-to-world, optical axes; of a rig's first camera.
+        camera: a camera.yaml, a ROS camera_info file, or the YAML of a rig.
         model: `anchors` (no network), the name of an installed model, or a model folder.
-        out: FILE.mp4, or an RGB-D folder (rgb/%06d.png, depth, poses.txt, camera.yaml), which must not exist.
+        out: FILE.mp4, or a folder (rgb/%06d.png, depth, segmentation, instances, confidence, poses.txt, camera.yaml),
+            which must not exist.
         rate: frames a second of a video, and poses a second for what moves while a picture is taken.
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
         objects: what moves: an objects.yaml (docs/objects.md), or demo; pose number n is at n / rate seconds.
     """
-    check_out(out, rate)
-    poses, sensor = read_poses(trajectory), Sensor(*read_sensor_file(camera))
-    generator = load_generator(read_world(world), model, seed, preset, objects)
-    frames = taken(sensor, generator, poses, rate, Progress(f"painting with {model}"))
-    if out.suffix in VIDEOS:
-        write_video(frames, sensor.camera.picture, rate, out)
+    check_rate(rate)
+    is_video = check_kind(out)
+    cameras = read_cameras(camera)
+    jobs = list(jobs_of({path.stem: read_poses(path) for path in trajectory}, cameras, rate))
+    if len({path.stem for path in trajectory}) < len(trajectory):
+        raise ValueError("two trajectories have one name, and their pictures would have, too; rename one")
+    recipe = Recipe.of(Scene.of(world, objects), Model(model, seed, preset), cameras)
+    painting = Painting(recipe, video_frame if is_video else folder_files)
+    rendering = Rendering(out, painting, jobs, f"{out.suffix} {rate}")
+    if is_video:
+        for path in Videos(rate).paths(out, sorted({group_of(job) for job in jobs})).values():
+            check_new(path)
+    rendering.paint(where.runner, Progress(f"painting with {model}"))
+    if is_video:
+        Videos(rate).write(rendering)
     else:
-        write_rgbd_folder(frames, out, sensor.camera.lens)
-    print(f"{out}: {len(poses)} frames")
+        write_folders(rendering)
+    print(f"{out}: {len(jobs)} frames")
 
 
-def taken(sensor: Sensor, generator: FrameGenerator, poses: Mapping[int, Pose], rate: float,
-          progress: Progress) -> Iterator[RgbdFrame]:
-    """A picture from each pose, in order; the noise of each follows from its index."""
-    path = list(poses.values())
-    for place, index in enumerate(progress(list(poses))):
-        about = [along(path, place + offset * rate) for offset in sensor.offsets]
-        placed = generator.objects.at(round(place / rate * 1e9))
-        picture = sensor.take(partial(generator.generate, objects=placed), about, index).frame
-        yield pictured(picture, index, path[place], sensor.camera.picture)
+def jobs_of(trajectories: Mapping[str, Mapping[int, Pose]], cameras: Sequence[ReplayCamera],
+            rate: float) -> Iterator[Job]:
+    """A picture of each camera from each pose, trajectory by trajectory; the noise of each follows from its index.
+
+    Raises ValueError for cameras that are mounted on different frames.
+    """
+    if len({camera.parent for camera in cameras}) > 1:
+        raise ValueError("the cameras of this rig have different parent frames, and only TF could tell how they move; "
+                         "use `worldfm bag render`")
+    for name, poses in trajectories.items():
+        for place, camera in enumerate(cameras):
+            T_first_camera = cameras[0].T_parent_optical.inverse() @ camera.T_parent_optical if place else None
+            path = [pose @ T_first_camera if T_first_camera else pose for pose in poses.values()]
+            offsets = camera.sensor().offsets
+            group = "/".join([name] * (len(trajectories) > 1) + [camera.namespace] * (len(cameras) > 1))
+            for step, index in enumerate(poses):
+                about = tuple(along(path, step + offset * rate) for offset in offsets)
+                yield Job(job_name(group, index), place, index, about, round(step / rate * 1e9))
 
 
-def pictured(frame: Frame, index: int, pose: Pose, intrinsics: Intrinsics) -> RgbdFrame:
-    """A generated frame as if a camera had taken it; the depth is the anchors'."""
-    return RgbdFrame(index, frame.rgb, frame.depth, intrinsics, pose, frame.labels)
-
-
-def check_out(out: Path, rate: float) -> None:
-    """Raise ValueError, before the work, when nothing can be written there."""
-    if not 0 < rate < np.inf:
-        raise ValueError(f"the rate is frames a second, above 0, got {rate}")
-    if not out.parent.is_dir():
-        raise ValueError(f"cannot write {out}: there is no folder {out.parent}")
+def check_kind(out: Path) -> bool:
+    """Whether a video is asked for. Raises ValueError for another kind of file."""
     if out.suffix and out.suffix not in VIDEOS:
         raise ValueError(f"cannot write {out}: name a folder, or a video that ends in {', '.join(VIDEOS)}")
-    if out.is_dir() if out.suffix in VIDEOS else out.exists():
-        raise ValueError(f"{out} exists; choose another name")
-
-
-def write_video(frames: Iterator[RgbdFrame], intrinsics: Intrinsics, rate: float, path: Path) -> None:
-    """MPEG-4, whole or not at all. Raises OSError when this OpenCV cannot write it, or the disk is full."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        video = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate,
-                                (intrinsics.width, intrinsics.height))
-        if not video.isOpened():
-            raise OSError(f"OpenCV cannot write {intrinsics.width}x{intrinsics.height} MPEG-4 video; "
-                          "render into a folder")
-        written = 0
-        for frame in frames:
-            video.write(np.ascontiguousarray(frame.rgb[..., ::-1]))
-            written += 1
-        video.release()
-        if (readable := count_frames(partial)) != written:  # OpenCV does not say when a write fails
-            raise OSError(f"cannot write {path}: {readable} of {written} frames can be read back; is the disk full?")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def count_frames(path: Path) -> int:
-    """The frames of a video that can be read; 0 for what is none."""
-    video, count = cv2.VideoCapture(str(path)), 0
-    while video.grab():
-        count += 1
-    video.release()
-    return count
+    return out.suffix in VIDEOS

@@ -51,7 +51,8 @@ class Whereabouts:
                 self._logger.warning(f"object at TF frame {frames[0]!r} is not drawn at time {seconds(stamp)}: "
                                      f"{outcome}", throttle_duration_sec=5.0)
             else:
-                states[frames[0]] = self._state(frames[0], stamp, outcome)
+                lookup = partial(self._listener.lookup, self._map_frame, frames[0])
+                states[frames[0]] = state_of(lookup, stamp, outcome)
             self._next(frames[1:], stamp, timeout, states, done)
 
         if timeout is not None:
@@ -63,10 +64,12 @@ class Whereabouts:
             outcome = error
         on_outcome(outcome)
 
-    def _state(self, frame: str, stamp: int, pose: Pose) -> State:
-        try:
-            before = self._listener.lookup(self._map_frame, frame, stamp - BEFORE)
-        except TransformError:
-            before = pose
-        speed = float(np.linalg.norm(pose.translation - before.translation)) * SECOND / BEFORE
-        return State(pose, GAIT * (stamp % (3600 * SECOND)) / SECOND, speed)
+
+def state_of(lookup: Callable[[int], Pose], stamp: int, pose: Pose) -> State:
+    """Of a frame whose pose at the stamp (ns) is known; `lookup(stamp)` gives others or raises TransformError."""
+    try:
+        before = lookup(stamp - BEFORE)
+    except TransformError:
+        before = pose
+    speed = float(np.linalg.norm(pose.translation - before.translation)) * SECOND / BEFORE
+    return State(pose, GAIT * (stamp % (3600 * SECOND)) / SECOND, speed)

@@ -19,10 +19,10 @@ from worldfm_ros.replay.cameras import ReplayCamera
 from worldfm_ros.replay.engine import Rendering
 from worldfm_ros.replay.messages import STRING, TF, names, static_transforms
 from worldfm_ros.replay.recipe import Recipe
-from worldfm_ros.world.storage import read_manifest
 
 NOTE = "worldfm_ros.rendering"  # in the metadata's custom data
 STATIC = "/tf_static"
+NAMES = ("segmentation/labels", "instances/names")  # what is latched of each camera
 FOREVER = QosTime(2**31 - 1, 2**32 - 1)  # no deadline, no lifespan
 
 
@@ -48,7 +48,7 @@ class BagOutput:
 
     def check(self) -> None:
         """Raise ValueError for a bag that has the topics already, or whose messages cannot be copied."""
-        ours = {*self.topics(), *(f"/{camera.namespace}/segmentation/labels" for camera in self.recipe.cameras)}
+        ours = {*self.topics(), *(f"/{camera.namespace}/{name}" for camera in self.recipe.cameras for name in NAMES)}
         if taken := sorted(ours & {connection.topic for connection in self.bag.connections}):
             raise ValueError(f"{self.bag.path} has {', '.join(taken)} already; name the camera otherwise (a rig's "
                              "cameras are named in its file), or record without it (camera:=false)")
@@ -103,10 +103,12 @@ class BagOutput:
             static = copies.get((STATIC, TF)) or writer.add_topic(STATIC, TF, latched)
             for camera in mounted:
                 writer.write(static, recorded, static_transforms(camera, recorded))
-        labels = names(read_manifest(self.recipe.world)["labels"])
+        scene = self.recipe.scene
         for camera in self.recipe.cameras:
-            topic = writer.add_topic(f"/{camera.namespace}/segmentation/labels", STRING, latched)
-            writer.write(topic, recorded, labels)
+            for name, known in zip(NAMES, (scene.label_names(), scene.instance_names()), strict=True):
+                if known or name == NAMES[0]:
+                    writer.write(writer.add_topic(f"/{camera.namespace}/{name}", STRING, latched), recorded,
+                                 names(known))
 
 
 def _announced(writer: BagWriter, connection: Connection) -> Connection:

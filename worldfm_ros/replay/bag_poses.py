@@ -11,7 +11,9 @@ from worldfm_ros.bags.reader import BadMessage, Bag, nanoseconds
 from worldfm_ros.geometry import Pose
 from worldfm_ros.nodes.camera_modes import NewPoses
 from worldfm_ros.nodes.camera_motion import poses_about
+from worldfm_ros.nodes.objects import state_of
 from worldfm_ros.nodes.ticks import tick_period
+from worldfm_ros.objects.route import State
 from worldfm_ros.replay.cameras import ReplayCamera
 from worldfm_ros.replay.recipe import Job
 from worldfm_ros.sources.bag_topics import transform_topics
@@ -26,12 +28,25 @@ class Asked:
     """The pictures that a bag's TF gives poses for.
 
     jobs: in the order in which their poses became known; recorded: when that was, ns, by job
-    lost: stamps without a pose, by reason
+    lost: stamps without a pose, by reason; undrawn: objects that were not known then, by frame and reason
     """
 
     jobs: list[Job] = field(default_factory=list)
     recorded: list[int] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
+    undrawn: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a bag. map_frame: the world's coordinates; rate: pictures a second, None = what a camera's file
+    says, else every new pose; tf: the topic of one robot of several; objects: TF frames that objects move with."""
+
+    cameras: Sequence[ReplayCamera]
+    map_frame: str
+    rate: float | None = None
+    tf: str | None = None
+    objects: Sequence[str] = ()
 
 
 class Ticks:
@@ -68,10 +83,12 @@ class Poses:
 class CameraPoses:
     """One camera's way through a bag."""
 
-    def __init__(self, place: int, camera: ReplayCamera, map_frame: str, rate: float | None, asked: Asked) -> None:
+    def __init__(self, place: int, wanted: Wanted, asked: Asked) -> None:
+        camera = wanted.cameras[place]
         self._place, self._camera, self._asked = place, camera, asked
-        self._frames = map_frame, camera.frame
+        self._frames, self._objects = (wanted.map_frame, camera.frame), wanted.objects
         self._offsets = camera.sensor().offsets
+        rate = wanted.rate or camera.rate
         self._due = Ticks(rate, asked.lost) if rate else Poses()
         self._begun = False
 
@@ -86,7 +103,8 @@ class CameraPoses:
             if not isinstance(outcome, TransformError):
                 self._begun = True
                 name = f"{self._camera.namespace}/{stamp}"
-                self._asked.jobs.append(Job(name, self._place, stamp, tuple(outcome)))
+                states = self._states(buffer, stamp)
+                self._asked.jobs.append(Job(name, self._place, stamp, tuple(outcome), stamp, states))
                 self._asked.recorded.append(recorded)
             elif self._begun or not isinstance(outcome, ExtrapolationPast):  # else it is from before the drive
                 self._asked.lost[outcome.reason] += 1
@@ -99,23 +117,22 @@ class CameraPoses:
             return error
         return poses_about(partial(buffer.lookup, *self._frames), stamp, pose, self._offsets)
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of a bag. map_frame: the world's coordinates; rate: pictures a second, None = what a camera's file
-    says, else every new pose; tf: the topic of one robot of several."""
-
-    cameras: Sequence[ReplayCamera]
-    map_frame: str
-    rate: float | None = None
-    tf: str | None = None
+    def _states(self, buffer: TransformBuffer, stamp: int) -> dict[str, State]:
+        """Of the objects on TF frames; as by the live camera, one that is not known then is not drawn."""
+        states = {}
+        for frame in self._objects:
+            lookup = partial(buffer.lookup, self._frames[0], frame)
+            try:
+                states[frame] = state_of(lookup, stamp, lookup(stamp))
+            except TransformError as error:
+                self._asked.undrawn[f"{frame}: {error.reason}"] += 1
+        return states
 
 
 def poses_of(bag: Bag, wanted: Wanted) -> Asked:
     """The pictures to paint. Raises ValueError for a bag whose TF never says where a camera is."""
     asked, buffer = Asked(), TransformBuffer()
-    cameras = [CameraPoses(place, camera, wanted.map_frame, wanted.rate or camera.rate, asked)
-               for place, camera in enumerate(wanted.cameras)]
+    cameras = [CameraPoses(place, wanted, asked) for place in range(len(wanted.cameras))]
     for camera in wanted.cameras:
         for pose, parent, child in camera.mounts:
             buffer.insert(parent, child, 0, pose.translation, pose.quaternion, static=True)

@@ -68,9 +68,13 @@ class Rendering:
             print(f"going on: {len(self.chunks) - len(missing)} of {len(self.chunks)} parts are in {self.folder}",
                   file=sys.stderr)
         results = runner(self.painting, missing)
-        for _ in progress(range(len(missing))):
-            number, part = next(results)
-            write_whole(self._part(number), part)
+        try:
+            for _ in progress(range(len(missing))):
+                number, part = next(results)
+                write_whole(self._part(number), part)
+        finally:
+            if not any(self._part(number).exists() for number in self.chunks):
+                self.close()  # it has not begun
 
     def made(self) -> Iterator[tuple[Job, dict[str, bytes]]]:
         """Each job, and what was made of it, in order. Raises ValueError for a damaged part, which is then removed."""

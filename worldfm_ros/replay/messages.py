@@ -41,7 +41,7 @@ class MessageMaker:
         if self.compressed:
             names = {"image_raw/compressed": COMPRESSED, "depth/image_rect/compressedDepth": COMPRESSED}
         return names | {"camera_info": INFO, "depth/camera_info": INFO, "segmentation/image_raw": IMAGE,
-                        "confidence/image_raw": IMAGE}
+                        "instances/image_raw": IMAGE, "confidence/image_raw": IMAGE}
 
     def __call__(self, shot: Shot) -> dict[str, bytes]:
         frame, camera, stamp = shot.taken.frame, shot.camera, shot.job.stamp
@@ -58,8 +58,10 @@ class MessageMaker:
         made |= {"camera_info": camera_info(shot.sensor.camera, header),
                  "depth/camera_info": camera_info(rectified_camera(shot.sensor.camera), header),
                  "segmentation/image_raw": image(frame.labels, "mono16", header)}
-        if (confidence := getattr(frame, "confidence", None)) is not None:
-            made["confidence/image_raw"] = image(confidence, "mono8", header)
+        if shot.has_objects:
+            made["instances/image_raw"] = image(frame.instances, "mono16", header)
+        if frame.confidence is not None:
+            made["confidence/image_raw"] = image(frame.confidence, "mono8", header)
         return made
 
 

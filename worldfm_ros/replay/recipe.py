@@ -5,21 +5,24 @@ A recipe travels to workers and, as text, into what was rendered, so that any fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property, lru_cache, partial
 import hashlib
 import json
 from pathlib import Path
 import sys
 
 from worldfm_ros.geometry import Pose
+from worldfm_ros.objects.objects import MovingObject, Placed, load_objects, objects_file, read_objects
+from worldfm_ros.objects.route import State
 from worldfm_ros.replay.cameras import ReplayCamera
 from worldfm_ros.replay.parts import Made, pack
 from worldfm_ros.sensor.sensor import Sensor, Taken
 from worldfm_ros.share import NO_NETWORK, find_model
 from worldfm_ros.threads import before_torch
-from worldfm_ros.world.storage import MANIFEST, read_manifest
+from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.storage import MANIFEST, World, read_manifest
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -30,12 +33,15 @@ class Job:
 
     name: what it is called in the output; stamp: nanoseconds, or a frame's number, which chooses the noise
     poses: T_world_camera (optical axes) at the stamp + each of the sensor's offsets
+    time: nanoseconds, at which objects are where they are; states: of objects on TF frames, by frame
     """
 
     name: str
     camera: int
     stamp: int
     poses: tuple[Pose, ...]
+    time: int
+    states: Mapping[str, State] = field(default_factory=dict)
 
     @property
     def pose(self) -> Pose:
@@ -44,11 +50,13 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """What a camera took for a job, and with which sensor: all that an output is made of."""
+    """What a camera took for a job, with which sensor, of which objects: all that an output is made of."""
 
     job: Job
     camera: ReplayCamera
     sensor: Sensor
+    objects: Sequence[Placed]
+    has_objects: bool  # whether there are any, seen or not
     taken: Taken
 
 
@@ -64,29 +72,60 @@ class Model:
     preset: str = "exact"
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A world folder, and the file of what moves in it (`demo` = the demo's; empty = nothing)."""
+
+    world: str
+    objects: str = ""
+
+    @classmethod
+    def of(cls, world: str | Path, objects: str = "") -> Scene:
+        """By absolute paths, as workers find them. Raises ValueError."""
+        read_manifest(world)
+        return cls(str(Path(world).absolute()), str(objects_file(objects).absolute()) if objects else "")
+
+    def items(self) -> list[MovingObject]:
+        """What moves. Raises ValueError."""
+        return read_objects(Path(self.objects)) if self.objects else []
+
+    def label_names(self) -> dict[int, str]:
+        """Of the world and of what moves in it."""
+        manifest = read_manifest(self.world)
+        world = World(manifest["name"], AnchorMap(), [], 0.0, manifest["labels"])
+        return load_objects(self.objects, world).named(world).label_names
+
+    def instance_names(self) -> dict[int, str]:
+        return {item.id: item.name for item in self.items()}
+
+    @property
+    def hash(self) -> str:
+        """Of world.yaml, which names every file of the world by its hash, and of the objects' file."""
+        files = [Path(self.world) / MANIFEST, *([Path(self.objects)] if self.objects else [])]
+        return _short(b"".join(file.read_bytes() for file in files))
+
+
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """World, model and cameras, with the hashes that tell whether they are the same elsewhere.
+    """Scene, model and cameras, with the hashes that tell whether they are the same elsewhere.
 
     threads: of torch, which pictures may depend on; 0 = there is no network.
     """
 
-    world: str
+    scene: Scene
     model: Model
     cameras: tuple[ReplayCamera, ...]
-    world_hash: str
+    scene_hash: str
     model_hash: str
     code_hash: str
     threads: int
 
     @classmethod
-    def of(cls, world: str | Path, model: Model, cameras: Sequence[ReplayCamera]) -> Recipe:
-        """Raises ValueError or OSError for a world or model that is not there."""
-        read_manifest(world)
+    def of(cls, scene: Scene, model: Model, cameras: Sequence[ReplayCamera]) -> Recipe:
+        """Raises ValueError or OSError for a model or preset that is not there."""
         model_hash = hash_of_model(model.name)
-        threads = 0 if model.name == NO_NETWORK and model.preset == "exact" else _threads()
-        return cls(str(Path(world).absolute()), model, tuple(cameras), hash_of_world(world), model_hash, code_hash(),
-                   threads)
+        threads = 0 if model.name == NO_NETWORK and model.preset == "exact" else _threads(model.preset)
+        return cls(scene, model, tuple(cameras), scene.hash, model_hash, code_hash(), threads)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self._key == other._key
@@ -96,11 +135,12 @@ class Recipe:
 
     @cached_property
     def _key(self) -> str:
-        return f"{self.world}\n{json.dumps(self.to_dict())}"
+        return f"{self.scene}\n{json.dumps(self.to_dict())}"
 
     def to_dict(self) -> dict:
         """JSON-ready: what makes the same bytes, wherever the world and the model are."""
-        return {"world": {"name": read_manifest(self.world)["name"], "sha256": self.world_hash},
+        name = read_manifest(self.scene.world)["name"]
+        return {"world": {"name": name, "objects": Path(self.scene.objects).name, "sha256": self.scene_hash},
                 "model": {"name": self.model.name, "sha256": self.model_hash}, "seed": self.model.seed,
                 "preset": self.model.preset, "threads": self.threads, "code": self.code_hash,
                 "cameras": [camera.to_dict() for camera in self.cameras]}
@@ -110,10 +150,11 @@ class Recipe:
         if (found := code_hash()) != self.code_hash:
             raise ValueError(f"a worker runs another version of worldfm_ros ({found}, not {self.code_hash}); install "
                              "the same one on every node")
-        if not (Path(self.world) / MANIFEST).is_file():
-            raise ValueError(f"a worker does not have the world: there is no {self.world} on its node; put it on a "
-                             "shared disk, or copy it to the same path on every node")
-        for what, found, expected in (("world", hash_of_world(self.world), self.world_hash),
+        for path in filter(None, (self.scene.world, self.scene.objects)):
+            if not Path(path).exists():
+                raise ValueError(f"a worker does not have the world: there is no {path} on its node; put it on a "
+                                 "shared disk, or copy it to the same path on every node")
+        for what, found, expected in (("world", self.scene.hash, self.scene_hash),
                                       ("model", hash_of_model(self.model.name), self.model_hash)):
             if found != expected:
                 raise ValueError(f"a worker has another {what} by that name ({found}, not {expected}); copy the "
@@ -129,8 +170,8 @@ class Studio:
         from worldfm_ros.generator import load_generator  # compiled code takes seconds to load
         from worldfm_ros.world.storage import read_world
 
-        model = recipe.model
-        self._generator = load_generator(read_world(recipe.world), model.name, model.seed, model.preset)
+        model, scene = recipe.model, recipe.scene
+        self._generator = load_generator(read_world(scene.world), model.name, model.seed, model.preset, scene.objects)
         if recipe.threads:
             sys.modules["torch"].set_num_threads(recipe.threads)
         self._cameras = [(camera, camera.sensor()) for camera in recipe.cameras]
@@ -138,7 +179,10 @@ class Studio:
     def shoot(self, job: Job) -> Shot:
         """Raises ValueError for a pose from which nothing can be shown."""
         camera, sensor = self._cameras[job.camera]
-        return Shot(job, camera, sensor, sensor.take(self._generator.generate, job.poses, job.stamp))
+        placed = self._generator.objects.at(job.time, job.states.get)
+        generate = partial(self._generator.generate, objects=placed)
+        return Shot(job, camera, sensor, placed, bool(self._generator.objects.items),
+                    sensor.take(generate, job.poses, job.stamp))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +202,6 @@ class Painting:
 def _studio(recipe: Recipe) -> Studio:
     """A worker gets many chunks of one recipe, each with a copy of it."""
     return Studio(recipe)
-
-
-def hash_of_world(path: str | Path) -> str:
-    """Of world.yaml, which names every file of the world by its hash."""
-    return _short((Path(path) / MANIFEST).read_bytes())
 
 
 @lru_cache(maxsize=8)
@@ -195,9 +234,12 @@ def _short(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _threads() -> int:
-    """How many threads torch has here: as load_model gives it."""
+def _threads(preset: str) -> int:
+    """How many threads torch has here: as load_model gives it. Raises ValueError for an unknown preset."""
     threads = before_torch()
     import torch
 
+    from worldfm_ros.painting.learned import find_preset
+
+    find_preset(preset)
     return threads or torch.get_num_threads()
