@@ -9,7 +9,7 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from worldfm_ros.nodes.qos_presets import PRESETS
+from worldfm_ros.nodes.qos_presets import DEPTH, PRESETS
 
 SAFE_BYTES = 512 * 2**10  # larger best-effort messages get lost on one host with Fast DDS as it comes
 ON_THE_WAY = DEPTH // 2  # messages that a publisher may have sent unanswered; with more, some would be replaced unsent
