@@ -2,9 +2,9 @@
 
 Poses, depth and its registration to the colours are never exact, and what is warped by them is off by the more, the
 farther the camera has moved from the reference. So where two references show a thing at different places, it is between
-them, as far from each as the camera is: half way for a camera that is half way. Where it is, optical flow tells in a
-small picture (Kroeger et al., Fast optical flow using dense inverse search, 2016), believed as far as the two become
-more alike.
+them, as far from each as the camera is: half way for a camera that is half way; as far as their errors are chance, it
+is about in the middle wherever the camera is. Where it is, optical flow tells in a small picture (Kroeger et al., Fast
+optical flow using dense inverse search, 2016), believed as far as the two become more alike.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from worldfm_ros.world.keyframes import Keyframe
 
 PIXELS = 64 * 48  # of the small pictures, at least: up to four times as many. Larger ones tell nothing more
 LIMIT = 0.03  # of the picture's longer side: a longer move is a mistake
-BEYOND = (-1.0, 1.5)  # the camera's place between the references, 0 at the first and 1 at the second, is held in this
-FARTHEST = 3.0  # likewise, the third's
+BETWEEN = (0.0, 1.0)  # the camera's place, 0 at the first reference and 1 at the second, is held in this
+CHANCE = 0.5  # this part of the errors follows from no place: as far as they are of that kind, things are at MIDDLE
+MIDDLE = 0.4  # nearer to the first reference, which is the better one
+FARTHEST = 3.0  # the third reference's place is held in -3..3
 WINDOW = 9  # pixels that likeness is judged in
 NOISE = 2.0  # grey levels of difference that tell nothing
 AROUND = 15  # pixels that trust is shared in, and goes on beyond what both show
@@ -67,7 +69,8 @@ def places_of(references: Sequence[Keyframe], target: Target) -> list[float]:
     moved = np.stack([motion(reference, target) for reference in references]).reshape(len(references), -1)
     line = moved[1] - moved[0]
     along = (moved - moved[0]) @ line / max(float(line @ line), SMALLEST)
-    here = float(np.clip(-(moved[0] @ line) / max(float(line @ line), SMALLEST), *BEYOND))
+    here = float(np.clip(-(moved[0] @ line) / max(float(line @ line), SMALLEST), *BETWEEN))
+    here += CHANCE * (MIDDLE - here)
     return [-here, 1.0 - here, *(np.clip(along[2:], -FARTHEST, FARTHEST) - here).tolist()]
 
 
