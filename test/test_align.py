@@ -73,3 +73,11 @@ def test_two_at_one_place_and_unknown_depth_do_not_matter():
     assert np.isfinite(find_moves(references, view, balance(references, view)).at(30, 40)).all()
     view = Target(np.zeros_like(view.depth), view.T_world_camera, CAMERA)
     assert not find_moves(references, view, balance(references, view)).at(30, 40).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 17), (1, 100), (100, 1), (11, 400), (12, 12)])
+def test_any_size_has_moves(size):
+    references, (height, width) = [seen_from(-0.15), seen_from(0.15, id=1)], size
+    view = Target(np.full(size, FAR, np.float32), at(0.0), Intrinsics.from_hfov(width, height, 1.2))
+    moves = find_moves(references, view, balance(references, view)).at(*size)
+    assert moves.shape == (2, 2, *size) and np.isfinite(moves).all()

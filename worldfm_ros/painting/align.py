@@ -19,6 +19,7 @@ from worldfm_ros.painting.warp import Target, warp_balanced
 from worldfm_ros.world.keyframes import Keyframe
 
 PIXELS = 64 * 48  # of the small pictures, at least: up to four times as many. Larger ones tell nothing more
+FEWEST = 12  # pixels of a side: in less there is nothing to follow
 LIMIT = 0.03  # of the picture's longer side: a longer move is a mistake
 BETWEEN = (0.0, 1.0)  # the camera's place, 0 at the first reference and 1 at the second, is held in this
 CHANCE = 0.5  # this part of the errors follows from no place: as far as they are of that kind, things are at MIDDLE
@@ -52,9 +53,9 @@ def find_moves(references: Sequence[Keyframe], target: Target, gains: np.ndarray
     """Told from the first two references; others follow by their place on the way from the first to the second.
 
     gains (K, 3) float32: painting.warp.balance's."""
-    if len(references) < 2:
-        return Moves(np.zeros((1, 1, 2), np.float32), (0.0,) * len(references))
     small = target.reduced(PIXELS)
+    if len(references) < 2 or min(small.depth.shape) < FEWEST:
+        return Moves(np.zeros((1, 1, 2), np.float32), (0.0,) * len(references))
     places = places_of(references, small)
     height, width = small.depth.shape
     flow = trusted_flow(references[:2], small, gains[:2], places[0])
