@@ -58,6 +58,9 @@ SIZES = {
 }
 
 
+COMPOSED = (256, 256)  # pixels asked of a model with a composer, which makes pictures of any size
+
+
 @dataclass(frozen=True, eq=False)
 class BenchModel:
     """A model as it was trained, the small autoencoder that may replace its own, and the frame that is asked of it."""
@@ -110,7 +113,7 @@ def trained_model(name: str | Path, request: Request, device: torch.device) -> B
     model = replace(model, settings=replace(model.settings, steps=request.steps or model.settings.steps))
     folder = path / TINY_AUTOENCODER
     tiny = LatentCodec(load_autoencoder(folder), device, model.transformer.dtype) if folder.is_dir() else None
-    height, width = model.settings.sizes[0]
+    height, width = model.settings.sizes[0] if model.composer is None else COMPOSED
     return BenchModel(model.settings.name, model, tiny, request.width or width, request.height or height, False)
 
 

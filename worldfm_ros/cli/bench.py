@@ -81,7 +81,7 @@ def bench_generate(
     Args:
         size: a model of random weights: tiny (about what a CPU can run) or xl (the released one).
         model: a model folder or the name of an installed model, instead of random weights.
-        width: pixels of the frame; by default 256 for tiny, 512 for xl, the first of a model's sizes.
+        width: pixels; by default 512 for xl, else 256, or the first of the sizes of a model that has no composer.
         height: likewise.
         steps: network calls a frame; by default 2, or the model's.
         device: cpu, cuda or cuda:N; by default the GPU if there is one.
