@@ -9,9 +9,10 @@ import torch
 
 from training.__main__ import follow
 from training.batch import Batch
+from training.data.corruption import Corruption
 from training.data.loader import loader
 from training.data.pairs import make_pair
-from training.data.sensors import Camera, Sensors, bled, drifted, shaded
+from training.data.sensors import Camera, Drift, Sensors, bled, shaded
 from training.data.several import Several, make_pair_of_several, memory_of
 from training.recipes import find_recipe
 from training.stages.compose import ComposeSettings, ComposeStage, doubt_loss, psnr
@@ -67,12 +68,30 @@ def test_near_surfaces_bleed_and_cast_shadows_on_what_is_behind():
     assert shade[:, 8:11].all() and not shade[:, :8].any() and not shade[:, 12:].any()
 
 
-def test_poses_drift_from_frame_to_frame_around_the_middle():
-    group = [CLIP.frames[k] for k in REFERENCE_GROUP]
-    moved = drifted(group, Sensors(drift_position=0.1), np.random.default_rng(1))
-    off = [np.linalg.norm(a.T_world_camera.translation - b.T_world_camera.translation)
-           for a, b in zip(group, moved, strict=True)]
-    assert off[2] == 0 and min(off[0], off[1], off[3]) > 0
+def test_what_wanders_is_off_by_more_the_more_time_is_between():
+    def apart(positions):
+        drifts = [Drift.draw(Sensors(drift_position=0.1, drift_rotation=0.01), np.random.default_rng(seed))
+                  for seed in range(200)]
+        between = [(d.poses[positions[0]].inverse() @ d.poses[positions[1]], d.gains) for d in drifts]
+        return (np.mean([np.linalg.norm(pose.translation) for pose, _ in between]),
+                np.mean([pose.rotation.magnitude() for pose, _ in between]),
+                np.mean([abs(gains[positions[0]] - gains[positions[1]]) for _, gains in between]))
+
+    near, far = apart((6, 7)), apart((1, 14))
+    assert all(2 < b / a < 6 for a, b in zip(near, far, strict=True)), (near, far)  # sqrt(13)
+
+
+def test_a_drifting_camera_is_off_from_its_nearest_reference_by_least():
+    """The photograph stays; where the camera is believed to be has drifted, and the references' poses with it."""
+    several = Several(corruption=Corruption.none(), sensors=Sensors(clean=0.0, near=1.0, drift_position=0.05))
+    kept = memory_of(CLIP, several, 3)
+    pair = make_pair_of_several(CLIP, 6, (48, 64), several, kept, 0)
+    believed = CLIP.frames[6].T_world_camera @ kept.drift.poses[6]
+    np.testing.assert_allclose(pair.T_world_target.translation, believed.translation)
+    error = believed.inverse() @ kept.keyframes[5].T_world_camera
+    truth = CLIP.frames[6].T_world_camera.inverse() @ CLIP.frames[5].T_world_camera
+    step = kept.drift.poses[6].inverse() @ kept.drift.poses[5]
+    assert 0 < np.linalg.norm(error.translation - truth.translation) < 3 * np.linalg.norm(step.translation)
 
 
 def test_losses_ask_for_the_truth_and_for_its_sharpness():

@@ -52,7 +52,7 @@ Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
 TINY_SIZES: Sizes = ((256, 256), (240, 320), (192, 256))
 COMPOSER_SIZES: Sizes = ((144, 192), (160, 160), (192, 256), (256, 256))  # at first; then, larger
-LARGER_SIZES: Sizes = ((144, 192), (192, 256), (256, 256), (240, 320))
+LARGER_SIZES: Sizes = ((144, 192), (240, 320), (256, 256), (384, 480))
 STUDENT_SIZES: Sizes = ((96, 128), (128, 128))  # of small views that a composer's student decides on
 XL_SIZES: Sizes = ((512, 512),)
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
@@ -96,7 +96,9 @@ def xl_run(steps: int, learning_rate: float, accumulate: int = 1) -> RunSettings
 
 
 USUAL = Corruption.default()
-SEVERAL = Several(references=3, corruption=replace(USUAL, exposure=0.02, white_balance=0.01))
+# poses and exposure wander from frame to frame (Sensors): what is off by chance in each frame is little
+SEVERAL = Several(references=3, corruption=replace(USUAL, position=0.001, rotation=math.radians(0.05), exposure=0.01,
+                                                   white_balance=0.01))
 ROUGH = Corruption(sensor=0.006, scale=0.02, warp=0.01, position=0.01, rotation=math.radians(0.6))  # up to twice as bad
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from worldfm_ros.clips import RgbdFrame
+from worldfm_ros.clips import LENGTH
 from worldfm_ros.geometry import Pose
 
 Range = tuple[float, float]
@@ -30,8 +30,8 @@ class Sensors:
     shadow: probability that a depth edge's far side has no depth, as wide as `bleed` says.
     registered: probability that depth and colours are registered well; else depth is measured by a camera beside the
     colour camera that is taken for it: zoomed, shifted (shares of the width) and aside (metres), Gaussian.
-    drift_position, drift_rotation: Gaussian steps, metres and radians, of the pose's error between frames of a group.
-    exposure: Gaussian relative change of exposure from one frame of the group to the next.
+    drift_position, drift_rotation: Gaussian steps, metres and radians, of the pose's error from frame to frame.
+    exposure: Gaussian relative change of exposure from frame to frame.
     jpeg, quality: probability that pictures, the target too, are compressed, and the range of the quality.
     noise: up to this standard deviation, grey levels, of every picture's noise, the target's too.
     masked: probability, for each reference behind the first, that it is not there.
@@ -50,9 +50,9 @@ class Sensors:
     zoomed: float = 0.02
     shifted: float = 0.006
     aside: float = 0.02
-    drift_position: float = 0.005
-    drift_rotation: float = 0.003
-    exposure: float = 0.03
+    drift_position: float = 0.0025
+    drift_rotation: float = 0.0015
+    exposure: float = 0.015
     jpeg: float = 0.6
     quality: Range = (60.0, 96.0)
     noise: float = 3.0
@@ -143,10 +143,21 @@ def shaded(depth: np.ndarray, pixels: int) -> np.ndarray:
     return (depth > 0) & (before < 0.9 * depth)
 
 
-def drifted(frames: list[RgbdFrame], sensors: Sensors, rng: np.random.Generator) -> list[RgbdFrame]:
-    """The frames of a group, in time, with poses whose error grows from one to the next, around the middle's."""
-    steps = rng.standard_normal((2, len(frames), 3)) * rng.random()
-    turn, shift = (np.cumsum(x, axis=0) - np.cumsum(x, axis=0)[len(frames) // 2] for x in steps)
-    return [RgbdFrame(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera @ Pose(
-        Rotation.from_rotvec(turn[k] * sensors.drift_rotation), shift[k] * sensors.drift_position))
-        for k, frame in enumerate(frames)]
+@dataclass(frozen=True, eq=False)
+class Drift:
+    """How a camera's pose estimate and its exposure wander over a clip; by position.
+
+    poses: T_camera_estimated, of the true camera; gains: of the pictures. Both are random walks, so what counts, the
+    difference between two positions, grows with the time between them: the nearest reference is off least.
+    """
+
+    poses: tuple[Pose, ...]
+    gains: tuple[float, ...]
+
+    @classmethod
+    def draw(cls, sensors: Sensors, rng: np.random.Generator) -> Drift:
+        turn, shift = np.cumsum(rng.standard_normal((2, LENGTH, 3)) * rng.random(), axis=1)
+        gains = np.exp(np.cumsum(rng.normal(0.0, sensors.exposure, LENGTH)))
+        poses = tuple(Pose(Rotation.from_rotvec(a * sensors.drift_rotation), b * sensors.drift_position)
+                      for a, b in zip(turn, shift, strict=True))
+        return cls(poses, tuple((gains / gains.mean()).tolist()))

@@ -13,7 +13,7 @@ from training.batch import Pair
 from training.data.cloud import Density, cloud, thinned
 from training.data.corruption import Amounts, Corruption, blur, corrupt_frame
 from training.data.pairs import painted_over, picture, with_holes
-from training.data.sensors import Camera, Sensors, drifted
+from training.data.sensors import Camera, Drift, Sensors
 from worldfm_ros.clips import REFERENCE_GROUP, Clip, RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.composed import Memory, remember
@@ -35,12 +35,21 @@ class Several:
 class ClipMemory:
     """What a robot keeps of a clip: its reference group by position, and their cloud; None = no anchor at all.
 
-    camera: that has made them; None = they are exact.
+    camera: that has made them, and drift: how it went astray; None = they are exact.
     """
 
     keyframes: dict[int, Keyframe]
     anchors: Anchors | None
-    camera: Camera | None
+    camera: Camera | None = None
+    drift: Drift | None = None
+
+    def believed(self, T_world_camera: Pose, position: int) -> Pose:
+        """The pose estimate of a camera at that position of the clip."""
+        return T_world_camera if self.drift is None else T_world_camera @ self.drift.poses[position]
+
+    def shot(self, rgb: np.ndarray, position: int, rng: np.random.Generator) -> np.ndarray:
+        """A picture (H, W, 3) uint8 as the camera delivers it there."""
+        return rgb if self.camera is None else self.camera.picture(rgb, self.drift.gains[position], rng)
 
 
 def memory_of(clip: Clip, settings: Several, seed: int) -> ClipMemory:
@@ -50,31 +59,28 @@ def memory_of(clip: Clip, settings: Several, seed: int) -> ClipMemory:
     if rng.random() < settings.sensors.clean:
         exact = {k: clip.frames[k] for k in REFERENCE_GROUP}
         anchors = cloud(list(exact.values()), 1.0, origin, Corruption.none(), rng)
-        return ClipMemory({k: Keyframe.of(frame) for k, frame in exact.items()}, anchors, None)
-    camera, corruption = Camera.draw(settings.sensors, rng), settings.corruption
-    group = seen_by(camera, clip, settings, rng)
+        return ClipMemory({k: Keyframe.of(frame) for k, frame in exact.items()}, anchors)
+    corruption = settings.corruption
+    camera, drift = Camera.draw(settings.sensors, rng), Drift.draw(settings.sensors, rng)
+    group = seen_by(camera, drift, clip, settings, rng)
     density = Density.draw(corruption, rng)
     kept = [thinned(frame, density.stride, rng) for frame in group.values() if rng.random() >= corruption.missing_frame]
     anchors = cloud(kept, density.fraction, origin, corruption, rng) if kept else None
-    return ClipMemory({k: Keyframe.of(frame) for k, frame in group.items()}, anchors, camera)
+    return ClipMemory({k: Keyframe.of(frame) for k, frame in group.items()}, anchors, camera, drift)
 
 
-def seen_by(camera: Camera, clip: Clip, settings: Several, rng: np.random.Generator) -> dict[int, RgbdFrame]:
-    """The reference group as that camera, with its pose estimate, delivers it.
-
-    Exposure drifts from frame to frame, around a mean that is the target's: a common change could not be known.
-    """
-    sensors, corruption = settings.sensors, settings.corruption
-    amounts, group = Amounts.draw(corruption, rng), {}
-    drift = np.cumsum(rng.normal(0.0, sensors.exposure, len(REFERENCE_GROUP)))
-    gains = np.exp(drift - drift.mean())
-    frames = drifted([clip.frames[k] for k in REFERENCE_GROUP], sensors, rng)
-    for position, frame, gain in zip(REFERENCE_GROUP, frames, gains.tolist(), strict=True):
-        measured = camera.measured(frame.depth, rng)
-        frame = RgbdFrame(frame.index, frame.rgb, measured, frame.intrinsics, frame.T_world_camera)
+def seen_by(camera: Camera, drift: Drift, clip: Clip, settings: Several,
+            rng: np.random.Generator) -> dict[int, RgbdFrame]:
+    """The reference group as that camera, with its pose estimate, delivers it."""
+    corruption, group = settings.corruption, {}
+    amounts = Amounts.draw(corruption, rng)
+    for position in REFERENCE_GROUP:
+        frame = clip.frames[position]
+        frame = RgbdFrame(frame.index, frame.rgb, camera.measured(frame.depth, rng), frame.intrinsics,
+                          frame.T_world_camera @ drift.poses[position])
         frame = corrupt_frame(frame, corruption, amounts, rng)
-        group[position] = RgbdFrame(frame.index, camera.picture(frame.rgb, gain, rng), frame.depth, frame.intrinsics,
-                                    frame.T_world_camera)
+        rgb = camera.picture(frame.rgb, drift.gains[position], rng)
+        group[position] = RgbdFrame(frame.index, rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
     return group
 
 
@@ -83,11 +89,11 @@ def make_pair_of_several(clip: Clip, target: int, size: tuple[int, int], setting
     """The pair of a target position (0..15), seen in a memory. The same arguments give the same bytes."""
     rng = np.random.default_rng(seed)
     view, corruption = clip.frames[target], settings.corruption
-    shot = view.rgb if kept.camera is None else kept.camera.picture(view.rgb, 1.0, rng)
-    photo, intrinsics = picture(shot, view.intrinsics, size)
-    drawing = drawn(kept, view.T_world_camera, intrinsics, corruption, rng)
+    photo, intrinsics = picture(kept.shot(view.rgb, target, rng), view.intrinsics, size)
+    T_world_target = kept.believed(view.T_world_camera, target)
+    drawing = drawn(kept, T_world_target, intrinsics, corruption, rng)
     references = [kept.keyframes[k] for k in ordered(target, settings, rng)]
-    memory = remember(drawing, references, view.T_world_camera, intrinsics)
+    memory = remember(drawing, references, T_world_target, intrinsics)
     guided = guide_of(memory)
     if view.scene is not None:
         scene, _ = picture(np.uint8(128) * view.scene, view.intrinsics, size)
@@ -96,7 +102,7 @@ def make_pair_of_several(clip: Clip, target: int, size: tuple[int, int], setting
         photo = blur(photo, corruption, rng)
     best = references[0]
     shown, reference_intrinsics = picture(best.rgb, best.intrinsics, size)
-    return Pair(photo, drawing.rgb, drawing.coverage, shown, guided, view.T_world_camera, best.T_world_camera,
+    return Pair(photo, drawing.rgb, drawing.coverage, shown, guided, T_world_target, best.T_world_camera,
                 intrinsics, reference_intrinsics, seed, filled(memory, settings.references))
 
 
