@@ -31,6 +31,7 @@ FLOORS = (
     ("clips", "ending", "sensor", "tf"),
     ("bags",),
     ("sources", "scenes", "frame_model"),
+    ("depth",),
     ("world",),
     ("painting", "drive", "objects"),
     ("generator",),

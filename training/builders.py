@@ -13,6 +13,7 @@ from diffusers import AutoencoderTiny
 import torch
 
 from training.batch import Batch
+from training.data.depths import DepthSettings
 from training.data.loader import PairSettings
 from training.data.pairs import Corruption
 from training.data.several import Several
@@ -21,6 +22,7 @@ from training.run.loop import RunSettings
 from training.stages.autoencoder import CALIBRATION_BATCHES, AutoencoderSettings, AutoencoderStage
 from training.stages.compose import COMPOSER, ComposeSettings, ComposeStage
 from training.stages.compose_finish import ComposeFinishStage
+from training.stages.depth import DEPTH, DepthLosses, DepthStage
 from training.stages.distill import DmdSettings, DmdStage
 from training.stages.dmd2 import Dmd2Settings, Dmd2Stage
 from training.stages.finish import FinishSettings, FinishStage
@@ -29,6 +31,7 @@ from training.stages.pretrain import DenoisingSettings, PretrainStage, load_pixa
 from training.stages.stage import Stage
 from training.synthetic.clips import ClipSettings, SyntheticClips
 from worldfm_ros.clips import Clip
+from worldfm_ros.depth.network import DepthNetwork
 from worldfm_ros.frame_model.autoencoder import LatentCodec
 from worldfm_ros.frame_model.checkpoint import (
     AUTOENCODER,
@@ -45,8 +48,8 @@ from worldfm_ros.frame_model.released import RELEASED_CONFIG
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.share import MODEL_MANIFEST
 
-__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "ComposeSettings", "Dmd2Settings", "DmdSettings",
-           "FinishSettings", "RunSettings"]
+__all__ = ["PROGRESSIVE", "SETTLED", "AutoencoderSettings", "ComposeSettings", "DepthLosses", "Dmd2Settings",
+           "DmdSettings", "FinishSettings", "RunSettings"]
 
 Sizes = tuple[tuple[int, int], ...]  # (height, width) pixels
 SMOKE_SIZES: Sizes = ((64, 64),)
@@ -55,6 +58,7 @@ COMPOSER_SIZES: Sizes = ((144, 192), (160, 160), (192, 256), (256, 256))  # at f
 LARGER_SIZES: Sizes = ((144, 192), (240, 320), (256, 256), (384, 480))
 STUDENT_SIZES: Sizes = ((96, 128), (128, 128))  # of small views that a composer's student decides on
 XL_SIZES: Sizes = ((512, 512),)
+DEPTH_SIZES: Sizes = ((96, 128), (112, 112), (128, 96))
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data
 XL_CONFIG = replace(RELEASED_CONFIG, camera_encoding="prope")  # as the paper trains it (2.4.1)
@@ -105,6 +109,10 @@ ROUGH = Corruption(sensor=0.006, scale=0.02, warp=0.01, position=0.01, rotation=
 def pairs(batch: int, sizes: Sizes, workers: int = 0, corruption: Corruption = USUAL,
           several: Several | None = None) -> PairSettings:
     return PairSettings(batch=batch, sizes=sizes, corruption=corruption, workers=workers, several=several)
+
+
+def depths(batch: int, sizes: Sizes, workers: int = 0) -> DepthSettings:
+    return DepthSettings(batch=batch, sizes=sizes, corruption=USUAL, workers=workers, targets_per_clip=2)
 
 
 def shards(data: str | None) -> ShardedClips:
@@ -193,6 +201,17 @@ def with_latents(composer: Composer, channels: int) -> Composer:
     return other
 
 
+def depth_stage(settings: DepthLosses, **network) -> StageMaker:
+    """Of a new DepthNetwork, whose fields `network` are, or of the one that an earlier run left."""
+
+    def stage(inputs: Inputs) -> DepthStage:
+        if inputs.start is not None:
+            return DepthStage(load_module(DepthNetwork, inputs.start / DEPTH).float().train(), settings)
+        return DepthStage(DepthNetwork(**network), settings)
+
+    return stage
+
+
 def pretrain_stage(name: str, sizes: Sizes, transformer: TransformerMaker) -> StageMaker:
     def stage(inputs: Inputs) -> PretrainStage:
         codec = frozen_codec(inputs.start)
@@ -256,7 +275,7 @@ def model_folder(start: Path) -> Path:
 def fingerprint(start: Path) -> str:
     """Tells what a run starts from: a sha256 (hexadecimal) over the files of a folder's networks."""
     place, digest = model_folder(start), hashlib.sha256()
-    folders = (place / TRANSFORMER, place / AUTOENCODER, start / COMPOSER)
+    folders = (place / TRANSFORMER, place / AUTOENCODER, start / COMPOSER, start / DEPTH)
     networks = (file for folder in folders for file in sorted(folder.rglob("*")))
     for file in filter(Path.is_file, (place / MODEL_MANIFEST, *networks)):
         digest.update(str(file.relative_to(start)).encode())

@@ -119,6 +119,14 @@ def smoke_compose_finish() -> Recipe:
                   starts_from="smoke-distill", needs="a student's model/ and a composer/")
 
 
+def smoke_depth() -> Recipe:
+    """a depth network of 30 k parameters, a few steps"""
+    from training import builders as b
+
+    return Recipe(stage=b.depth_stage(b.DepthLosses(), widths=(8, 12, 16), blocks=(1, 1, 1)), clips=b.procedural,
+                  data=b.depths(4, b.SMOKE_SIZES), run=b.smoke_run(1e-3))
+
+
 # ---- tiny
 
 
@@ -227,6 +235,21 @@ def tiny_compose_finish() -> Recipe:
                   starts_from="tiny-compose-on", needs="a student's model/ and a composer/")
 
 
+def tiny_depth() -> Recipe:
+    """our depth completer: a picture and what depth is known, to dense depth"""
+    from training import builders as b
+
+    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.shards, data=b.depths(12, b.DEPTH_SIZES),
+                  run=replace(b.tiny_run(12_000, 1e-3), warmup=50, checkpoint_every=100, preview_every=200))
+
+
+def tiny_depth_on() -> Recipe:
+    """our depth completer goes on: on more clips"""
+
+    first = tiny_depth()
+    return replace(first, run=replace(first.run, learning_rate=5e-4), starts_from="tiny-depth", needs="a depth/")
+
+
 # ---- xl
 
 
@@ -279,10 +302,10 @@ def xl_distill() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in (
         smoke_autoencoder, smoke_pretrain, smoke_midtrain, smoke_distill, smoke_distill_dmd, smoke_finish,
-        smoke_compose, smoke_compose_finish,
+        smoke_compose, smoke_compose_finish, smoke_depth,
         tiny_autoencoder, tiny_autoencoder_peer, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill,
         tiny_distill_dmd, tiny_finish, tiny_decoder, tiny_compose, tiny_compose_on,
-        tiny_compose_finish,
+        tiny_compose_finish, tiny_depth, tiny_depth_on,
         xl_autoencoder, xl_pretrain, xl_midtrain, xl_finetune, xl_distill,
     )
 }

@@ -56,6 +56,10 @@ class PairSettings:
         if not 1 <= self.targets_per_clip <= len(TARGETS):
             raise ValueError(f"a clip has {len(TARGETS)} targets, got targets_per_clip {self.targets_per_clip}")
 
+    def collate(self, shares: Shares, samples: list[Sample], size: tuple[int, int], memories: dict[int, int]) -> Batch:
+        """The batch of these samples. memories: each clip's memory's seed, where pairs have one."""
+        return Batch.collate([shares.pair(sample, size, memories[sample.clip]) for sample in samples])
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -103,7 +107,7 @@ def loader(source: ClipSource, settings: PairSettings, first_step: int, last_ste
     if settings.batch % world or not 0 <= rank < world:
         raise ValueError(f"{world} processes (this is {rank}) cannot share a batch of {settings.batch} pairs evenly")
     return _Batches(DataLoader(
-        _Shares(source, settings, rank, world), batch_size=None, sampler=range(first_step, last_step),
+        Shares(source, settings, rank, world), batch_size=None, sampler=range(first_step, last_step),
         num_workers=settings.workers, collate_fn=_as_it_is, worker_init_fn=_start_worker,
         generator=torch.Generator()))  # its own: nothing is drawn from the global one
 
@@ -129,12 +133,12 @@ def _checked(made: Batch | _Failure) -> Batch:
     return made
 
 
-class _Shares(Dataset):
+class Shares(Dataset):
     """A process's share of each step's batch."""
 
     def __init__(self, source: ClipSource, settings: PairSettings, rank: int, world: int) -> None:
         self.source, self.settings, self.rank, self.world = source, settings, rank, world
-        self._clip = lru_cache(maxsize=CLIPS_KEPT)(source.__getitem__)
+        self.clip = lru_cache(maxsize=CLIPS_KEPT)(source.__getitem__)
         self._memory = lru_cache(maxsize=CLIPS_KEPT)(self._remembered)
 
     def __getitem__(self, step: int) -> Batch | _Failure:
@@ -147,18 +151,18 @@ class _Shares(Dataset):
         size, samples = plan(len(self.source), self.settings, step)
         share = self.settings.batch // self.world
         first = {sample.clip: sample.seed for sample in reversed(samples)}  # of each clip: its memory's seed
-        return Batch.collate([self._pair(sample, size, first[sample.clip])
-                              for sample in samples[self.rank * share:(self.rank + 1) * share]])
+        return self.settings.collate(self, samples[self.rank * share:(self.rank + 1) * share], size, first)
 
-    def _pair(self, sample: Sample, size: tuple[int, int], memory: int) -> Pair:
-        clip, settings = self._clip(sample.clip), self.settings
+    def pair(self, sample: Sample, size: tuple[int, int], memory: int) -> Pair:
+        """The pair of a sample, from the memory of that seed where pairs have several references."""
+        clip, settings = self.clip(sample.clip), self.settings
         if settings.several is None:
             return make_pair(clip, sample.target, size, settings.corruption, sample.seed)
         return make_pair_of_several(clip, sample.target, size, settings.several, self._memory(sample.clip, memory),
                                     sample.seed)
 
     def _remembered(self, clip: int, seed: int) -> ClipMemory:
-        return memory_of(self._clip(clip), self.settings.several, seed)
+        return memory_of(self.clip(clip), self.settings.several, seed)
 
 
 def _as_it_is(made: Batch | _Failure) -> Batch | _Failure:
