@@ -45,6 +45,7 @@ setup(
         "open3d",
         "opencv-python-headless>=4.6",
         "pillow>=10.2",
+        "plyfile>=0.8",
         "pyyaml>=6.0.1",
         "rich>=13.7.1",
         "rosbags",

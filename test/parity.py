@@ -36,14 +36,15 @@ from worldfm_ros.frame_model.config import FrameTransformerConfig
 from worldfm_ros.frame_model.released import convert_state_dict
 from worldfm_ros.frame_model.transformer import FrameTransformer
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sources.panorama import Panorama, filled
 from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.builders import panorama as panoramas
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import render
 from worldfm_ros.world.selection import SelectionSettings, select_by_depth
 
 NETWORK_TOLERANCE = 2e-5
 NOT_COVERED = {
-    "panorama": {"all": "no panorama builder yet"},
     "renderer": {"softmin": "a released option that its pipeline never uses", "fast_fp16": "shows its error"},
 }
 ENCODINGS = {"nopose": "none", "prope": "prope", "plucker": "plucker"}
@@ -233,7 +234,27 @@ def check_imageproc(golden: Golden, folder: Path) -> Iterator[Comparison]:
     yield compare(f"{golden.stem} output", imaging.to_uint8(golden["decoded"]), golden["decoded.u8"], 0, "levels")
 
 
+# ---- panoramas
+
+
+def check_panorama(golden: Golden, folder: Path) -> Iterator[Comparison]:
+    distance = filled(golden.array("depth_raw"))
+    yield compare(f"{golden.stem} filled", distance, golden["depth_filled"], 1e-5)
+    points = (panoramas.directions(*distance.shape) * distance[..., None]).reshape(-1, 3)
+    x, y, z = points.T  # forward, left, up; the release has forward, down, left
+    yield compare(f"{golden.stem} points", np.stack([x, -z, y], axis=1), golden["points_xyz"], 1e-4)
+    released = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # its axes to ours
+    images, K = golden.array("cond_images"), golden.array("cond_K")
+    view = Intrinsics.from_matrix(*images.shape[1:3], K)
+    crops = [panoramas.crop(Panorama(golden.array("pano_rgb"), distance), pose, view, number).rgb
+             for number, pose in enumerate(panoramas.reference_poses())]
+    axes = [pose.rotation.as_matrix() for pose in panoramas.reference_poses()]
+    yield compare(f"{golden.stem} axes", np.stack(axes), released @ golden.array("cond_c2w")[:, :3, :3], 1e-5)
+    yield compare(f"{golden.stem} crops", np.stack(crops), images, 1, "levels")
+
+
 CHECKS = {
+    "panorama": check_panorama,
     "net": check_network, "sampler": check_sampler, "prope": check_prope, "plucker": check_plucker,
     "renderer": check_renderer, "selection": check_selection, "imageproc": check_imageproc,
 }

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXECUTABLES = {"worldfm", "frame_camera", "camera_rig", "demo_robot", "bag_recorder", "viewer"}
 ROSDEP_KEY_OF = {"opencv-python-headless": "opencv", "pyyaml": "yaml", "scikit-image": "skimage", "pillow": "pil"}
 WITHOUT_ROSDEP_KEY = {
-    *("diffusers", "open3d", "rosbags", "safetensors", "setuptools", "torch", "tyro"),
+    *("diffusers", "open3d", "plyfile", "rosbags", "safetensors", "setuptools", "torch", "tyro"),
     *("mcap", "mcap-ros2-support", "pytest-xdist", "rosbag-doctor"),
 }
 

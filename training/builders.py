@@ -58,7 +58,7 @@ COMPOSER_SIZES: Sizes = ((144, 192), (160, 160), (192, 256), (256, 256))  # at f
 LARGER_SIZES: Sizes = ((144, 192), (240, 320), (256, 256), (384, 480))
 STUDENT_SIZES: Sizes = ((96, 128), (128, 128))  # of small views that a composer's student decides on
 XL_SIZES: Sizes = ((512, 512),)
-DEPTH_SIZES: Sizes = ((96, 128), (112, 112), (128, 96))
+DEPTH_SIZES: Sizes = ((72, 96), (84, 84), (96, 72))
 TINY_AUTOENCODER = AutoencoderSettings(crop=128, guide_dropout=0.2, latent_noise=0.6)
 SHARDS = "data/tiny"  # where clips are looked for without --data
 XL_CONFIG = replace(RELEASED_CONFIG, camera_encoding="prope")  # as the paper trains it (2.4.1)

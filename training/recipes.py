@@ -239,7 +239,7 @@ def tiny_depth() -> Recipe:
     """our depth completer: a picture and what depth is known, to dense depth"""
     from training import builders as b
 
-    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.shards, data=b.depths(12, b.DEPTH_SIZES),
+    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.shards, data=b.depths(8, b.DEPTH_SIZES),
                   run=replace(b.tiny_run(12_000, 1e-3), warmup=50, checkpoint_every=100, preview_every=200))
 
 

@@ -15,7 +15,7 @@ from worldfm_ros.frame_model.checkpoint import load_module
 from worldfm_ros.frame_model.imaging import resize, to_unit
 from worldfm_ros.geometry import Intrinsics
 
-PIXELS = 128 * 96  # at which it works, and was trained
+PIXELS = 96 * 72  # at which it works, and was trained
 
 
 class LearnedCompleter:

@@ -49,8 +49,8 @@ class DepthNetwork(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, widths: tuple[int, ...] = (32, 56, 96, 144, 192),
-                 blocks: tuple[int, ...] = (1, 1, 2, 2, 2)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 80, 112, 144),
+                 blocks: tuple[int, ...] = (1, 1, 1, 2, 2)) -> None:
         super().__init__()
         self.enter = nn.Conv2d(4 * INPUTS, widths[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, padding=1) for a, b in pairwise(widths))

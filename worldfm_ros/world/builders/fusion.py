@@ -122,7 +122,7 @@ class VoxelMeans:
 
     def __init__(self, voxel: float, merge_at: int = 8_000_000) -> None:
         self.voxel, self.merge_at = voxel, merge_at
-        self._origin: np.ndarray | None = None  # near the first camera, so that indices stay small
+        self._origin: np.ndarray | None = None  # near where it began, so that indices stay small
         self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         self._rows = 0
 
@@ -131,14 +131,23 @@ class VoxelMeans:
             self._origin = np.round(frame.T_world_camera.translation)
         pixels = np.nonzero(depth)
         z = depth[pixels].astype(np.float64)
-        local = frame.T_world_camera.apply(frame.intrinsics.unproject(depth)[pixels]) - self._origin
-        weight = 1.0 / np.square(z)
-        sums = np.column_stack([weight, local * weight[:, None], frame.rgb[pixels] * weight[:, None]])
-        labels = np.zeros(len(z), np.uint16) if frame.labels is None else frame.labels[pixels]
-        spacing = np.maximum(self.voxel, z / np.sqrt(frame.intrinsics.fx * frame.intrinsics.fy))
+        points = frame.T_world_camera.apply(frame.intrinsics.unproject(depth)[pixels])
+        labels = None if frame.labels is None else frame.labels[pixels]
+        self.insert(points, frame.rgb[pixels], z, z / np.sqrt(frame.intrinsics.fx * frame.intrinsics.fy), labels)
+
+    def insert(self, points: np.ndarray, colors: np.ndarray, distance: np.ndarray, spacing: np.ndarray,
+               labels: np.ndarray | None = None) -> None:
+        """Add world points (N, 3) with RGB (N, 3), seen from so far (N,), that far from their neighbours (N,)."""
+        if not len(points):
+            return
+        if self._origin is None:
+            self._origin = np.round(points[0])
+        local, weight = points - self._origin, 1.0 / np.square(distance)
+        sums = np.column_stack([weight, local * weight[:, None], colors * weight[:, None]])
+        labels = np.zeros(len(points), np.uint16) if labels is None else labels
         # cells are centred on multiples of the voxel, so that a floor at z = 0 is one layer
         keys = _cell_keys(np.rint(local / self.voxel))
-        self._append(_merge(keys, sums, weight, labels, spacing))
+        self._append(_merge(keys, sums, weight, labels, np.maximum(self.voxel, spacing)))
 
     def anchors(self) -> AnchorMap:
         self._compact()

@@ -1,0 +1,160 @@
+"""`worldfm world build`: worlds from what people have. Each leaves a preview.png in the world's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+from typing import Annotated
+
+import cv2
+import tyro
+
+from worldfm_ros.cli.fitting import fitting
+from worldfm_ros.cli.topics import TopicOptions
+from worldfm_ros.files import write_whole
+from worldfm_ros.progress import Progress
+from worldfm_ros.sources.bag import BagFrames
+from worldfm_ros.sources.conventions import Conventions
+from worldfm_ros.sources.frames import PosedFrames
+from worldfm_ros.sources.open import open_colmap
+from worldfm_ros.sources.rgbd_folder import RgbdFolder
+from worldfm_ros.sources.transforms import TransformsFrames
+from worldfm_ros.world.builders import cloud, panorama, rgbd, synthetic
+from worldfm_ros.world.builders.cloud import CloudSettings
+from worldfm_ros.world.builders.fusion import FusionSettings
+from worldfm_ros.world.builders.panorama import PanoramaSettings
+from worldfm_ros.world.preview import preview
+from worldfm_ros.world.storage import World, write_world
+
+PREVIEW = "preview.png"
+Source = tyro.conf.Positional[Path]
+Settings = tyro.conf.OmitArgPrefixes[FusionSettings]
+Meaning = tyro.conf.OmitArgPrefixes[Conventions]
+Completer = Annotated[str, tyro.conf.arg(name="depth", help="who completes depth: depth-tiny, smooth, "
+                                         "transformers:MODEL, depth-anything-3:MODEL, or the depth/ folder of a run")]
+
+
+def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings(),
+               conventions: Meaning = Conventions()) -> None:
+    """Build a world from an RGB-D folder (rgb/, depth/, poses.txt, camera.yaml).
+
+    Args:
+        source: the RGB-D folder.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(RgbdFolder(source), settings, out, conventions)
+
+
+def build_bag(source: Source, out: Path, topics: tyro.conf.OmitArgPrefixes[TopicOptions] = TopicOptions(),
+              settings: Settings = FusionSettings(), conventions: Meaning = Conventions()) -> None:
+    """Build a world from a bag with colour, registered depth or a LiDAR, camera_info and TF (ROS 1 or 2, any storage).
+
+    Args:
+        source: the bag.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(BagFrames(source, topics), settings, out, conventions)
+
+
+def build_transforms(source: Source, out: Path, settings: Settings = FusionSettings(),
+                     conventions: Meaning = Conventions()) -> None:
+    """Build a world from a nerfstudio transforms.json with depth.
+
+    Args:
+        source: the transforms.json, or its folder.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(TransformsFrames(source), settings, out, conventions)
+
+
+def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings(),
+                 conventions: Meaning = Conventions()) -> None:
+    """Build a world from a COLMAP project (sparse/, images/, and stereo/depth_maps/ or depth/), in the model's scale.
+
+    Args:
+        source: the project folder.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    _fuse(open_colmap(source), settings, out, conventions)
+
+
+def build_panorama(
+    source: Source, out: Path, distance: Path | None = None, distance_scale: float = 1000.0, scale: float = 0.0,
+    depth: Completer = "depth-tiny",
+    settings: tyro.conf.OmitArgPrefixes[PanoramaSettings] = PanoramaSettings(),
+) -> None:
+    """Build a world from an equirectangular panorama: the paper's offline stage, with 42 crops as references.
+
+    Args:
+        source: the panorama, twice as wide as high; its centre is ahead (x).
+        out: the world folder to write; a world that is there is replaced.
+        distance: map of the distance along each ray: a 16-bit picture, or an .npy file of metres. Else it is estimated.
+        distance_scale: units a metre of a 16-bit map.
+        scale: metres a unit of estimated distances; 0 = not known, the world's scale is then arbitrary.
+    """
+    from worldfm_ros.sources.panorama import Panorama, read_distances, read_panorama
+
+    check_scale(scale)
+    rgb = read_panorama(source)
+    if distance is None:
+        far = panorama.estimated(rgb, find_completer(depth), Progress("estimating depth")) * (scale or 1.0)
+    else:
+        far = read_distances(distance, len(rgb), distance_scale)
+    metric = distance is not None or scale > 0
+    world = panorama.build(Panorama(rgb, far), source.stem, settings, metric, Progress("cutting out references"))
+    _finish(world, out)
+
+
+def build_ply(source: Source, out: Path,
+              settings: tyro.conf.OmitArgPrefixes[CloudSettings] = CloudSettings()) -> None:
+    """Build a world from a PLY file: a coloured point cloud, or 3D Gaussian splats.
+
+    Args:
+        source: the PLY file, text or binary.
+        out: the world folder to write; a world that is there is replaced.
+    """
+    from worldfm_ros.sources.ply import read_ply
+
+    discs = read_ply(source)
+    world = cloud.build(discs, source.stem, settings)
+    for reason, count in discs.skipped.items():
+        print(f"left out: {count} points: {reason}", file=sys.stderr)
+    _finish(world, out)
+
+
+def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", seed: int = 0) -> None:
+    """Build a procedural scene, with labels; the apartment is the demo world.
+
+    Args:
+        out: the world folder to write; a world that is there is replaced.
+        source: the family of scenes: apartment, rooms, office, warehouse or street.
+        seed: another seed, another scene of the family.
+    """
+    _finish(synthetic.build(source, seed, Progress(f"rendering the {source}")), out)
+
+
+def find_completer(name: str):
+    """The depth completer of that name. Raises ValueError listing them."""
+    from worldfm_ros.depth.find import load_completer
+
+    return load_completer(name)
+
+
+def check_scale(scale: float) -> None:
+    """Raise ValueError unless lengths can be multiplied by it; 0 = not known."""
+    if not 0 <= scale < float("inf"):
+        raise ValueError(f"--scale is metres a unit, above 0; leave it out where it is not known; got {scale:g}")
+
+
+def _fuse(frames: PosedFrames, settings: FusionSettings, out: Path, conventions: Conventions) -> None:
+    frames = fitting(frames, conventions)
+    _finish(rgbd.build(frames, settings, Progress(f"fusing {frames.path}")), out)
+
+
+def _finish(world: World, out: Path) -> None:
+    write_world(world, out)
+    picture = cv2.imencode(".png", preview(world)[..., ::-1])[1].tobytes()
+    write_whole(out / PREVIEW, picture)
+    print(f"{out}: {len(world.anchors)} anchors, {len(world.keyframes)} keyframes; look at {out / PREVIEW}")
+    if not world.metric:
+        print("the scale is arbitrary: lengths are not metres")

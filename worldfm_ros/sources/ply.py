@@ -1,0 +1,132 @@
+"""Point clouds and 3D Gaussian splats of PLY files (text or binary), as coloured discs.
+
+    point cloud        x y z, red green blue (or diffuse_red ...; 0..255, or 0..1 as float), optional radius, label
+    Gaussian splats    x y z, f_dc_0..2, opacity, scale_0..2 (Kerbl et al. 2023): the centre, the colour of the first
+                       spherical harmonic, opacity before the sigmoid, and logarithms of the standard deviations
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from plyfile import PlyData, PlyElementParseError, PlyHeaderParseError
+
+HEADER = 1 << 16  # bytes; no header of a point cloud is longer
+SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8, "int8": 1,
+         "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
+COLORS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+HARMONIC = 0.28209479177387814  # of degree 0: 1 / (2 sqrt(pi))
+SPLAT = ("f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2")
+FAINT = 0.1  # opacity; splats below are no surface
+DEVIATIONS = 1.5  # of a splat, that its disc has as radius
+
+
+@dataclass(frozen=True, eq=False)
+class Discs:
+    """points (N, 3) float64, colors (N, 3) uint8, labels (N,) uint16 or None, radius (N,) float32 or None, in the units
+    of the file. skipped: how many were left out, by reason."""
+
+    points: np.ndarray
+    colors: np.ndarray
+    labels: np.ndarray | None
+    radius: np.ndarray | None
+    skipped: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def select(self, index: np.ndarray, reason: str) -> Discs:
+        """Those at a mask; the others are counted."""
+        count = len(self) - int(np.count_nonzero(index))
+        labels, radius = (None if x is None else x[index] for x in (self.labels, self.radius))
+        return Discs(self.points[index], self.colors[index], labels, radius,
+                     self.skipped + Counter({reason: count} if count else {}))
+
+
+def read_ply(path: str | Path) -> Discs:
+    """The points of a PLY file. Those that are not finite, or too faint, are left out and counted.
+
+    Raises FileNotFoundError or ValueError, naming the file and what is missing or wrong in it; a file that announces
+    more than it holds is refused before anything is made of it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, or no file")
+    check_header(path)
+    try:
+        vertex = PlyData.read(path)["vertex"]
+    except (PlyHeaderParseError, PlyElementParseError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no PLY file: {str(error).strip() or repr(error)}") from None
+    names = {entry.name for entry in vertex.properties}
+    if missing := {"x", "y", "z"} - names:
+        raise ValueError(f"{path}: element vertex has no {', '.join(sorted(missing))}; "
+                         f"it has {', '.join(sorted(names))}")
+    points = np.stack([np.asarray(vertex[name], np.float64) for name in "xyz"], axis=1)
+    made = splats(points, vertex) if names >= set(SPLAT) else cloud(points, vertex, names, path)
+    made = made.select(np.isfinite(made.points).all(1), "coordinates that are not finite")
+    if made.radius is not None:
+        made = made.select(np.isfinite(made.radius) & (made.radius >= 0), "a size that is no length")
+    if not len(made):
+        raise ValueError(f"{path} holds no usable point; " + (", ".join(f"{n} left out: {why}" for why, n in
+                         made.skipped.items()) or "element vertex is empty"))
+    return made
+
+
+def splats(points: np.ndarray, vertex) -> Discs:
+    """Gaussian splats as discs: the two larger deviations are the surface, the third its thickness."""
+    colors = 0.5 + HARMONIC * np.stack([np.asarray(vertex[f"f_dc_{k}"], np.float64) for k in range(3)], axis=1)
+    logs = np.sort(np.stack([np.asarray(vertex[f"scale_{k}"], np.float64) for k in range(3)], axis=1), axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        radius = (DEVIATIONS * np.exp(logs[:, 1:].mean(1))).astype(np.float32)
+        opaque = 1.0 / (1.0 + np.exp(-np.asarray(vertex["opacity"], np.float64)))
+    surface = np.isfinite(colors).all(1) & (opaque >= FAINT)
+    return Discs(points, levels(colors), None, radius, Counter()).select(
+        surface, f"splats fainter than {FAINT:g}, or without a colour")
+
+
+def cloud(points: np.ndarray, vertex, names: set[str], path: Path) -> Discs:
+    """A point cloud. Raises ValueError when it has no colour."""
+    found = next((kind for kind in COLORS if names >= set(kind)), None)
+    if found is None:
+        raise ValueError(f"{path}: element vertex has no colour (red, green, blue; or f_dc_0, f_dc_1, f_dc_2, opacity "
+                         f"and scale_0, scale_1, scale_2 of Gaussian splats); it has {', '.join(sorted(names))}. A "
+                         "camera cannot show points without one: colour them first")
+    columns = [np.asarray(vertex[name]) for name in found]
+    colors = np.stack(columns, axis=1)
+    colors = levels(colors) if colors.dtype.kind == "f" else colors.clip(0, 255).astype(np.uint8)
+    labels = np.asarray(vertex["label"]).clip(0, 65535).astype(np.uint16) if "label" in names else None
+    radius = np.asarray(vertex["radius"], np.float32) if "radius" in names else None
+    return Discs(points, colors, labels, radius, Counter())
+
+
+def levels(colors: np.ndarray) -> np.ndarray:
+    """0..1 to 0..255; what is not finite is black."""
+    return np.rint(255 * np.nan_to_num(colors).clip(0, 1)).astype(np.uint8)
+
+
+def check_header(path: Path) -> None:
+    """Raise ValueError, naming the file, for what is no PLY header or announces more than the file can hold."""
+    with path.open("rb") as stream:
+        start = stream.read(HEADER)
+    end = start.find(b"end_header")
+    if not start.startswith(b"ply") or end < 0:
+        packed = start.startswith((b"NGSP", b"\x1f\x8b"))
+        raise ValueError(f"{path} is {'packed, like SPZ: unpack it to PLY' if packed else 'no PLY file'} "
+                         "(it does not begin with a header from `ply` to `end_header`)")
+    text, least, count, row = b"ascii" in start[:end].split(b"\n", 2)[1], 0, 0, 0
+    for line in start[:end].decode("ascii", "replace").splitlines():
+        words = line.split()
+        if words[:1] == ["element"] and len(words) == 3:
+            least, row = least + count * row, 0
+            count = int(words[2]) if words[2].isdecimal() else 0
+        elif words[:1] == ["property"] and len(words) > 2:
+            listed = words[1] == "list"
+            row += 2 if text else SIZES.get(words[2] if listed else words[1], 1)
+    least += count * row
+    holds = path.stat().st_size - end
+    if least > holds:
+        raise ValueError(f"{path}: its header announces elements of {least} bytes or more, the file holds {holds}; "
+                         "is it cut short?")
