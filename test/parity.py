@@ -254,9 +254,9 @@ def check_panorama(golden: Golden, folder: Path) -> Iterator[Comparison]:
 
 
 CHECKS = {
-    "panorama": check_panorama,
     "net": check_network, "sampler": check_sampler, "prope": check_prope, "plucker": check_plucker,
     "renderer": check_renderer, "selection": check_selection, "imageproc": check_imageproc,
+    "panorama": check_panorama,
 }
 
 
