@@ -1,4 +1,4 @@
-"""Frames of a ROS 2 bag: colour and registered depth of the same time, the camera's pose in TF."""
+"""Frames of a ROS 2 bag: colour, registered depth or a LiDAR's points of the same time, the camera's pose in TF."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.sensor.camera import Camera
 from worldfm_ros.sensor.lens import PINHOLE, Equidistant, Lens, make_lens
 from worldfm_ros.sources.bag_images import decode_color, decode_depth
+from worldfm_ros.sources.bag_points import points_of, sparse_depth
 from worldfm_ros.sources.bag_scan import Scan, Seen
-from worldfm_ros.sources.bag_topics import Topics, find_topics, picture_camera, transform_topics
+from worldfm_ros.sources.bag_topics import POINTS, Topics, find_topics, picture_camera, transform_topics
 from worldfm_ros.sources.frames import PosedFrames
 from worldfm_ros.sources.images import MILLIMETRES, check_sizes, registered_depth
 from worldfm_ros.sources.lens import rectified, rectifying_maps, with_rectified_colour
@@ -28,11 +29,12 @@ from worldfm_ros.tf.history import TransformError
 __all__ = ["BagFrames", "Topics"]
 
 SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that belong together
+SCAN_SLOP = 100_000_000  # of colour and a LiDAR's points, whose own place at their time is known
 
 
 class BagFrames(PosedFrames):
-    """The pictures with depth of the same time (within 20 ms) and a known pose, in order of time, in the frame that is
-    the root of TF. `skipped` counts the other ones by reason.
+    """The pictures with depth of the same time (within 20 ms; a LiDAR's points within 100 ms) and a known pose, in order
+    of time, in the frame that is the root of TF. `skipped` counts the other ones by reason.
 
     Raises ValueError or FileNotFoundError naming the topic that is missing or wrong.
     """
@@ -44,6 +46,7 @@ class BagFrames(PosedFrames):
         types = {c.topic: c.msgtype for c in bag.connections}
         connection = {c.topic: c for c in bag.connections}
         self.topics = find_topics(types, topics or Topics(), self.path, lambda topic: bag.first(connection[topic]))
+        self.sparse = types[self.topics.depth] == POINTS
         color, depth, info_topic = self.topics.color, self.topics.depth, self.topics.camera_info
         tf_topics = transform_topics(types, color, self.topics.tf, self.path)
         scan = Scan(bag, (color, depth), info_topic, tf_topics, self.ignored)
@@ -62,12 +65,17 @@ class BagFrames(PosedFrames):
             K, _, R = picture_camera(scan.info, depth)
             self._maps = rectifying_maps(replace(raw, R=R, P=np.column_stack([K, np.zeros(3)])))
         self.intrinsics = Intrinsics.from_matrix(*size, K)
-        self.units = 1.0 if scan.encodings.get(depth, "").startswith("32FC1") else MILLIMETRES
+        self.units = 1.0 if self.sparse or scan.encodings.get(depth, "").startswith("32FC1") else MILLIMETRES
         self._frames: list[tuple[Seen, Seen, Pose]] = []
+        self._T_camera_points: list[Pose] = []  # of a LiDAR, by frame
         turned = Pose(Rotation.from_matrix(R).inv(), np.zeros(3))
         for number, tree in enumerate(scan.trees):
             mine = ([seen for seen in pictures if seen.sequence == number] for pictures in (colors, depths))
-            self._frames += [(c, d, pose @ turned) for c, d, pose in self._matched(tree, *mine)]
+            matched = self._matched(tree, *mine)
+            self._frames += [(c, d, pose @ turned) for c, d, pose in matched]
+            if self.sparse:
+                self._T_camera_points += [(pose @ turned).inverse() @ tree.from_root(d.frame_id, d.stamp)[1]
+                                          for _, d, pose in matched]
         self.sequences = tuple(sorted({next(k for k, (c, _, _) in enumerate(self._frames) if c.sequence == number)
                                        for number in {c.sequence for c, _, _ in self._frames}})) or (0,)
 
@@ -86,7 +94,11 @@ class BagFrames(PosedFrames):
         color, depth, pose = self._frames[position]
         bag = self._reader.bag()
         rgb = decode_color(self._message(bag, self.topics.color, color))
-        z = registered_depth(decode_depth(self._message(bag, self.topics.depth, depth)), self.intrinsics)
+        measured = self._message(bag, self.topics.depth, depth)
+        if self.sparse:
+            z = sparse_depth(points_of(measured), self._T_camera_points[position], self.intrinsics)
+        else:
+            z = registered_depth(decode_depth(measured), self.intrinsics)
         check_sizes(rgb, z, self.intrinsics, f"{self.path} at {color.stamp} ns")
         frame = RgbdFrame(position, rgb, z, self.intrinsics, pose)
         return rectified(frame, self.distortion) if self._maps is None else with_rectified_colour(frame, self._maps)
@@ -108,15 +120,18 @@ class BagFrames(PosedFrames):
         for color in sorted(colors, key=lambda seen: seen.stamp):
             near = depths[max(0, bisect_left(stamps, color.stamp) - 1):][:2]
             depth = min(near, key=lambda seen: abs(seen.stamp - color.stamp), default=None)
-            if depth is None or abs(depth.stamp - color.stamp) > SLOP:
+            if depth is None or abs(depth.stamp - color.stamp) > (SCAN_SLOP if self.sparse else SLOP):
                 self.skipped["no depth at the picture's time"] += 1
                 continue
-            if depth.frame_id != color.frame_id:
+            if depth.frame_id != color.frame_id and not self.sparse:
                 raise ValueError(f"{self.path}: {self.topics.depth} is in frame {depth.frame_id}, "
                                  f"{self.topics.color} in {color.frame_id}; depth must be registered to the "
                                  "colour's camera")
             try:
                 this_root, pose = tree.from_root(color.frame_id, color.stamp)
+                if self.sparse and tree.from_root(depth.frame_id, depth.stamp)[0] != this_root:
+                    raise ValueError(f"{self.path}: TF does not say where {depth.frame_id}, the frame of "
+                                     f"{self.topics.depth}, is in {this_root}")
             except TransformError as error:
                 self.skipped[str(error)] += 1
                 continue

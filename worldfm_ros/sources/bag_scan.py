@@ -83,7 +83,7 @@ class Scan:
         elif topic == self._info_topic:
             self.info = self.info or message
         else:
-            encoding = getattr(message, "encoding", "") or message.format
+            encoding = getattr(message, "encoding", "") or getattr(message, "format", "")
             seen = Seen(nanoseconds(message.header.stamp), recorded, message.header.frame_id.lstrip("/"))
             self.encodings.setdefault(topic, encoding)
             self._events.append((topic, seen.stamp, seen))

@@ -12,6 +12,7 @@ import numpy as np
 from worldfm_ros.sources.bag_images import COLORS
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+POINTS = "sensor_msgs/msg/PointCloud2"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
@@ -22,7 +23,8 @@ NO_PHOTOGRAPH = ("segmentation", "instances", "labels", "mask", "confidence", "i
 class Topics:
     """The topics that a bag's frames are made of; what is None is found by what its messages are.
 
-    depth is registered to the colour's camera, which camera_info tells of. Of transforms those of tf's namespace count.
+    depth is registered to the colour's camera, which camera_info tells of, or a LiDAR's points, where no depth pictures
+    are. Of transforms those of tf's namespace count.
     """
 
     color: str | None = None
@@ -44,7 +46,8 @@ def find_topics(types: Mapping[str, str], asked: Topics, path: Path,
     kinds = {kind: _originals([topic for topic, is_kind in roles.items() if is_kind == kind])
              for kind in ("color", "grey", "depth")}
     color = asked.color or _only("color", kinds["color"] or kinds["grey"], path)
-    depth = asked.depth or _only("depth", kinds["depth"], path)
+    clouds = [topic for topic, kind in types.items() if kind == POINTS]
+    depth = asked.depth or _only("depth", kinds["depth"] or clouds, path)
     info = asked.camera_info or _only("camera_info", _beside(infos, color) or infos, path)
     found = Topics(color, depth, info, asked.tf)
     missing = {color, depth, info, *filter(None, [asked.tf])} - set(types)

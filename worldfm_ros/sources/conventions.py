@@ -75,7 +75,7 @@ class Reread(PosedFrames):
         self.frames, self.conventions = frames, conventions
         self.path, self.skipped, self.has_depth = frames.path, frames.skipped, frames.has_depth
         self.metric, self.ignored, self.sequences = frames.metric, frames.ignored, frames.sequences
-        self.notes = frames.notes
+        self.notes, self.sparse = frames.notes, frames.sparse
         self.written = conventions.poses or frames.written
         self.units = frames.units if conventions.depth_scale is None else units_a_metre(conventions.depth_scale)
 

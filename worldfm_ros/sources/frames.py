@@ -17,16 +17,17 @@ class PosedFrames(Sequence[RgbdFrame]):
 
     path: where they are. skipped: how many the source holds that could not be used, by reason. has_depth: whether
     depth was measured; frames without have 0 everywhere. metric: whether lengths are metres; else their scale is
-    arbitrary. units: of the stored depth a metre; written: how the stored poses are written (conventions.py): what they
-    were read as. ignored: records that say nothing of a frame and could not be used, by reason. sequences: positions at
-    which frames begin that do not go on from those before (the clock went back). notes: what a user has to know of the
-    files besides.
+    arbitrary. sparse: whether depth is of points with gaps between them, as a LiDAR's. units: of the stored depth a
+    metre; written: how the stored poses are written (conventions.py): what they were read as. ignored: records that say
+    nothing of a frame and could not be used, by reason. sequences: positions at which frames begin that do not go on
+    from those before (the clock went back). notes: what a user has to know of the files besides.
     """
 
     path: Path
     skipped: Counter[str]
     has_depth: bool = True
     metric: bool = True
+    sparse: bool = False
     units: float = 1000.0
     written: str = "camera-to-world"
     ignored: Counter[str] = Counter()
