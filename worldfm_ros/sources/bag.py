@@ -1,4 +1,4 @@
-"""Frames of a ROS 2 bag: colour, registered depth or a LiDAR's points of the same time, the camera's pose in TF."""
+"""Frames of a ROS 2 bag: colour, registered depth or a LiDAR's points of its time, the pose in TF."""
 
 from __future__ import annotations
 
