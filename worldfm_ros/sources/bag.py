@@ -33,8 +33,8 @@ SCAN_SLOP = 100_000_000  # of colour and a LiDAR's points, whose own place at th
 
 
 class BagFrames(PosedFrames):
-    """The pictures with depth of the same time (within 20 ms; a LiDAR's points within 100 ms) and a known pose, in order
-    of time, in the frame that is the root of TF. `skipped` counts the other ones by reason.
+    """The pictures with depth of the same time (within 20 ms; a LiDAR's points within 100 ms) and a known pose, by
+    time, in the frame that is the root of TF. `skipped` counts the others by reason.
 
     Raises ValueError or FileNotFoundError naming the topic that is missing or wrong.
     """
