@@ -1,5 +1,6 @@
 """Depth completers: known depth stays, planes are found, a picture's edge may be one of depth; the network; others."""
 
+import json
 import subprocess
 import sys
 import types
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from worldfm_ros.cli.depth import bench_depth
+from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.depth import completion, estimators
 from worldfm_ros.depth import network as networks
 from worldfm_ros.depth.completion import confidence_of, pulled, reduced, spread
@@ -15,7 +18,8 @@ from worldfm_ros.depth.find import load_completer
 from worldfm_ros.depth.learned import LearnedCompleter
 from worldfm_ros.depth.network import DepthNetwork
 from worldfm_ros.depth.smooth import Plane, Smooth
-from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sources.rgbd_folder import write_rgbd_folder
 
 CAMERA = Intrinsics.from_hfov(96, 72, 1.2)
 SMALL = {"widths": (8, 12, 16), "blocks": (1, 1, 1)}
@@ -219,3 +223,19 @@ def test_what_is_not_installed_is_told(monkeypatch, name):
 def test_nothing_heavy_is_imported_for_a_smooth_completion():
     code = "import sys, worldfm_ros.depth.find as f; f.load_completer('smooth'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- judged
+
+
+def test_completers_are_judged_by_what_they_are_not_told(tmp_path, capsys):
+    frames = [RgbdFrame(k, gray(), floor(a), CAMERA, Pose.planar(0.1 * k, 0, 0)) for k, a in enumerate((0.1, 0.3))]
+    write_rgbd_folder(frames, tmp_path / "scan")
+    bench_depth(tmp_path / "scan", tmp_path / "depth.json", completers="plane,smooth")
+    cases = json.loads((tmp_path / "depth.json").read_text())["cases"]
+    by = {(case["known"], case["completer"]): case for case in cases}
+    assert set(by) == {("none", "plane"), ("points", "plane"), ("points", "smooth"), ("half", "plane"),
+                       ("half", "smooth")}
+    assert by["half", "plane"]["abs_rel"] < 0.01 < by["none", "plane"]["abs_rel"]
+    assert by["points", "smooth"]["delta1"] == 1 and all(case["frames"] == 2 for case in cases)
+    assert "AbsRel" in capsys.readouterr().out

@@ -239,15 +239,14 @@ def tiny_depth() -> Recipe:
     """our depth completer: a picture and what depth is known, to dense depth"""
     from training import builders as b
 
-    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.shards, data=b.depths(8, b.DEPTH_SIZES),
-                  run=replace(b.tiny_run(12_000, 1e-3), warmup=50, checkpoint_every=100, preview_every=200))
+    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.shards, data=b.depths(16, b.DEPTH_SIZES),
+                  run=replace(b.tiny_run(12_000, 2e-3), warmup=50, checkpoint_every=100, preview_every=200))
 
 
 def tiny_depth_on() -> Recipe:
     """our depth completer goes on: on more clips"""
 
-    first = tiny_depth()
-    return replace(first, run=replace(first.run, learning_rate=5e-4), starts_from="tiny-depth", needs="a depth/")
+    return replace(tiny_depth(), starts_from="tiny-depth", needs="a depth/")
 
 
 # ---- xl

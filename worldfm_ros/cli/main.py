@@ -37,6 +37,7 @@ COMMANDS = {
     "bag recover": "bag:recover_bag",
     "bench render": "bench:bench_render",
     "bench generate": "bench:bench_generate",
+    "bench depth": "depth:bench_depth",
     "bench publish": "bench:bench_publish",
 }
 

@@ -25,9 +25,11 @@ class DenseDepth:
 
 
 class DepthCompleter(Protocol):
-    """Makes depth dense. `metric`: whether depth is in metres even where none was known; else its scale is a guess."""
+    """Makes depth dense. metric: whether depth is in metres even where none was known; else its scale is a guess.
+    needs_depth: whether it refuses pictures of which nothing is known."""
 
     metric: bool
+    needs_depth: bool
 
     def complete(self, rgb: np.ndarray, known: np.ndarray | None, intrinsics: Intrinsics) -> DenseDepth:
         """Of a picture (H, W, 3) uint8 and known depth (H, W) float32, metres, 0 = unknown; None = nothing is known.
@@ -89,7 +91,8 @@ def reduced(known: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.where(there, np.exp(sums / np.where(there, share, 1)), 0).astype(np.float32)
 
 
-def size_of(intrinsics: Intrinsics, pixels: int) -> tuple[int, int]:
-    """(width, height) of the camera's aspect with about so many pixels, and not larger than it is."""
-    scale = min(1.0, math.sqrt(pixels / (intrinsics.width * intrinsics.height)))
-    return max(1, round(intrinsics.width * scale)), max(1, round(intrinsics.height * scale))
+def size_of(shape: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """(width, height) of a picture's aspect, (height, width), with about so many pixels, and not larger than it is."""
+    height, width = shape
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))

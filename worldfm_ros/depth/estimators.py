@@ -1,6 +1,6 @@
 """Other people's depth estimators behind our protocol, when they are installed: nothing here is imported before.
 
-What they tell of a picture alone is aligned with the known depth, and then pulled to it.
+What they tell of a picture alone is aligned with the known depth, and then fitted to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 import cv2
 import numpy as np
 
-from worldfm_ros.depth.completion import DenseDepth, checked, confidence_of, pulled
+from worldfm_ros.depth.completion import DenseDepth, checked, confidence_of
+from worldfm_ros.depth.smooth import fitted
 from worldfm_ros.geometry import Intrinsics
 
 USUAL = 2.5  # metres: the middle of depth whose scale nothing tells
@@ -22,6 +23,8 @@ FARTHEST = 0.05  # of the median of inverse depth; no place is farther
 
 class Estimator:
     """A function from a picture (H, W, 3) uint8 and its camera to depth, or to inverse depth up to scale and offset."""
+
+    needs_depth = False
 
     def __init__(self, estimate: Callable[[np.ndarray, Intrinsics], np.ndarray], inverse: bool, metric: bool) -> None:
         self._estimate, self._inverse, self.metric = estimate, inverse, metric
@@ -34,7 +37,7 @@ class Estimator:
             raise ValueError(f"the depth estimator gave no picture of finite numbers, but shape {told.shape}")
         told = cv2.resize(told, (intrinsics.width, intrinsics.height), interpolation=cv2.INTER_LINEAR)
         depth = from_inverse(told, known) if self._inverse else scaled(np.maximum(told, 1e-3), known, self.metric)
-        return DenseDepth(pulled(depth, known), confidence_of(np.where(known > 0, 0.02, EXPECTED)))
+        return DenseDepth(fitted(depth, known, rgb), confidence_of(np.where(known > 0, 0.02, EXPECTED)))
 
 
 def scaled(depth: np.ndarray, known: np.ndarray, metric: bool) -> np.ndarray:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from worldfm_ros.depth.completion import DenseDepth, checked, confidence_of, pulled, reduced, size_of
+from worldfm_ros.depth.completion import DenseDepth, checked, confidence_of, reduced, size_of
 from worldfm_ros.depth.network import DepthNetwork
+from worldfm_ros.depth.smooth import fitted
 from worldfm_ros.frame_model.autoencoder import ready
 from worldfm_ros.frame_model.checkpoint import load_module
 from worldfm_ros.frame_model.imaging import resize, to_unit
@@ -21,7 +22,7 @@ PIXELS = 96 * 72  # at which it works, and was trained
 class LearnedCompleter:
     """Our depth network. Where nothing is known, the scale is what the network is used to."""
 
-    metric = False
+    metric = needs_depth = False
 
     def __init__(self, folder: str | Path, device: torch.device | str = "cpu") -> None:
         """Raises ModelError for a folder that does not hold such a network."""
@@ -31,11 +32,11 @@ class LearnedCompleter:
     def complete(self, rgb: np.ndarray, known: np.ndarray | None, intrinsics: Intrinsics) -> DenseDepth:
         """As DepthCompleter says."""
         known = checked(rgb, known, intrinsics)
-        size = size_of(intrinsics, PIXELS)
+        size = size_of(known.shape, PIXELS)
         rays = intrinsics.resized(*size).unproject(np.ones(size[::-1]))[..., :2].astype(np.float32)
         given = (to_unit(resize(rgb, *size)), torch.from_numpy(reduced(known, *size))[None, None],
                  torch.from_numpy(rays).permute(2, 0, 1)[None])
         found = self.network(*(x.to(self.network.device) for x in given))
         depth, error = (cv2.resize(x[0, 0].exp().cpu().numpy(), (intrinsics.width, intrinsics.height),
                                    interpolation=cv2.INTER_LINEAR) for x in (found.log_depth, found.doubt))
-        return DenseDepth(pulled(depth, known), confidence_of(np.where(known > 0, 0.02, error)))
+        return DenseDepth(fitted(depth, known, rgb), confidence_of(np.where(known > 0, 0.02, error)))

@@ -1,6 +1,7 @@
 """Completions without a network: a plane, and the smoothest surface that may break where the picture has edges.
 
-Both work on inverse depth, in which planes are linear over the picture (z^-1 = a u + b v + c).
+Both work on inverse depth, in which planes are linear over the picture (z^-1 = a u + b v + c). The latter mends other
+people's guesses, too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ROUNDS = 4  # of fitting a plane, each without what was off most
 class Plane:
     """The plane that most of the known depth lies on; a baseline. Known depth pulls nothing."""
 
-    metric = False
+    metric = needs_depth = False
 
     def complete(self, rgb: np.ndarray, known: np.ndarray | None, intrinsics: Intrinsics) -> DenseDepth:
         """As DepthCompleter says. Where nothing is known: an upright wall at 1 m."""
@@ -44,7 +45,7 @@ class Plane:
 class Smooth:
     """The smoothest surface through the known depth, which may break at the picture's edges."""
 
-    metric = False
+    metric, needs_depth = False, True
 
     def complete(self, rgb: np.ndarray, known: np.ndarray | None, intrinsics: Intrinsics) -> DenseDepth:
         """As DepthCompleter says. Raises ValueError, too, where nothing is known."""
@@ -52,15 +53,25 @@ class Smooth:
         if not known.any():
             raise ValueError("a smooth completion needs some known depth, got none; choose a completer with a network, "
                              "such as depth-tiny")
-        width, height = size_of(intrinsics, PIXELS)
-        small = reduced(known, width, height)
-        grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
-        inverse = np.divide(1, small, out=np.zeros_like(small), where=small > 0)
-        solved = surface(inverse, small > 0, grey.astype(np.float32))
-        inverse = np.clip(solved, 0.5 * inverse[small > 0].min(), 2.0 * inverse.max()).astype(np.float32)
-        depth = 1.0 / cv2.resize(inverse, (intrinsics.width, intrinsics.height), interpolation=cv2.INTER_LINEAR)
         away = cv2.distanceTransform((known == 0).astype(np.uint8), cv2.DIST_L2, 3) / max(known.shape)
-        return DenseDepth(pulled(depth, known), confidence_of(0.02 + away))
+        return DenseDepth(fitted(np.ones_like(known), known, rgb), confidence_of(0.02 + away))
+
+
+def fitted(guess: np.ndarray, known: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """A guess of depth (H, W), above 0, that is made to agree with the known depth: divided by the smoothest ratio to
+    it, which may break at the picture's edges. So a guess needs to be right in its shape alone, and that nearby alone;
+    of a guess that is 1 everywhere this makes the smoothest inverse depth. Known depth is exact."""
+    if not known.any():
+        return guess
+    height, width = known.shape
+    size = size_of(known.shape, PIXELS)
+    small, shape = reduced(known, *size), cv2.resize(guess, size, interpolation=cv2.INTER_AREA)
+    mask = small > 0
+    ratio = np.divide(shape, small, out=np.zeros_like(small), where=mask)
+    grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+    solved = surface(ratio, mask, grey.astype(np.float32))
+    solved = np.clip(solved, 0.5 * ratio[mask].min(), 2.0 * ratio.max()).astype(np.float32)
+    return pulled(guess / cv2.resize(solved, (width, height), interpolation=cv2.INTER_LINEAR), known)
 
 
 def surface(values: np.ndarray, mask: np.ndarray, grey: np.ndarray) -> np.ndarray:
