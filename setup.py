@@ -58,6 +58,7 @@ setup(
     ],
     extras_require={
         "perceptual": ["torch-fidelity", "torchmetrics>=1.9", "torchvision"],
+        "export": ["datumaro"],
         "ray": ["ray"],
         "training": ["accelerate", "tensorboard", "webdataset"],
         "test": [

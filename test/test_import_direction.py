@@ -34,10 +34,11 @@ FLOORS = (
     ("depth",),
     ("world",),
     ("painting", "drive", "objects"),
-    ("generator",),
+    ("generator", "truth"),
     ("evaluation", "page", "trajectories"),
     ("nodes",),
     ("bench", "replay"),
+    ("export",),
     ("cli",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -17,7 +17,8 @@ from worldfm_ros.replay.bag_poses import Wanted, poses_of
 from worldfm_ros.replay.cameras import read_cameras
 from worldfm_ros.replay.engine import Rendering, check_new
 from worldfm_ros.replay.messages import MessageMaker
-from worldfm_ros.replay.recipe import Model, Painting, Recipe, Scene
+from worldfm_ros.replay.recipe import Model, Painting, Recipe, Scene, followed
+from worldfm_ros.replay.truths import check_truths
 from worldfm_ros.world.storage import read_manifest
 
 
@@ -32,6 +33,7 @@ def render_bag(
     seed: int = 0,
     preset: str = "exact",
     objects: str = "",
+    truth: tuple[str, ...] = (),
     where: tyro.conf.OmitArgPrefixes[Where] = Where(),
     frames: tyro.conf.OmitArgPrefixes[Frames] = Frames(),
     compressed: bool = False,
@@ -51,19 +53,22 @@ def render_bag(
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
         objects: what moves: an objects.yaml (docs/objects.md), or demo.
+        truth: what else: things boxes normals flow (docs/datasets.md).
         compressed: JPEG and compressedDepth in place of raw images.
     """
     check_new(out)
     check_rate(rate)
     cameras = read_cameras(camera, frames.camera_frame)
-    scene = Scene.of(world, objects)
+    truths = check_truths(truth)
+    scene = Scene.of(world, objects, "things" in truths)
     recipe = Recipe.of(scene, Model(model, seed, preset), cameras)
     wanted = Wanted(cameras, frames.map_frame or read_manifest(world)["frame_id"], rate, frames.tf_topic,
                     [item.frame for item in scene.items() if item.frame])
     with open_bag(bag) as source:
         asked = poses_of(source, wanted)
-        painting = Painting(recipe, MessageMaker(compressed))
-        rendering = Rendering(out, painting, asked.jobs, f"{bag.absolute()} {compressed}")
+        painting = Painting(recipe, MessageMaker(compressed, truths))
+        rendering = Rendering(out, painting, followed(asked.jobs),
+                              f"{bag.absolute()} {compressed} {truths}")
         output = BagOutput(source, rendering, asked, wanted.map_frame, rate)
         output.check()
         rendering.paint(where.runner, Progress(f"painting with {model}"))

@@ -32,6 +32,7 @@ COMMANDS = {
     "render": "render:render",
     **{f"trajectory {name}": f"trajectory:{name.replace('-', '_')}"
        for name in ("orbit", "spline", "coverage", "random-walk", "from-bag")},
+    "export": "export:export_dataset",
     "eval": "eval:evaluate",
     "bag render": "bag:render_bag",
     "bag recover": "bag:recover_bag",

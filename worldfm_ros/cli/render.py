@@ -12,8 +12,9 @@ from worldfm_ros.geometry import Pose
 from worldfm_ros.progress import Progress
 from worldfm_ros.replay.cameras import ReplayCamera, read_cameras
 from worldfm_ros.replay.engine import Rendering, check_new
-from worldfm_ros.replay.files_output import VIDEOS, Videos, folder_files, group_of, job_name, video_frame, write_folders
-from worldfm_ros.replay.recipe import Job, Model, Painting, Recipe, Scene
+from worldfm_ros.replay.files_output import VIDEOS, FolderFiles, Videos, group_of, job_name, video_frame, write_folders
+from worldfm_ros.replay.recipe import Job, Model, Painting, Recipe, Scene, followed
+from worldfm_ros.replay.truths import check_truths
 from worldfm_ros.sensor.motion import along
 from worldfm_ros.sources.rgbd_folder import read_poses
 
@@ -29,6 +30,7 @@ def render(
     seed: int = 0,
     preset: str = "exact",
     objects: str = "",
+    truth: tuple[str, ...] = (),
     where: tyro.conf.OmitArgPrefixes[Where] = Where(),
 ) -> None:
     """Draw a world from every pose of trajectories, into RGB-D folders or videos.
@@ -49,16 +51,18 @@ def render(
         seed: of the model's noise.
         preset: exact, or fast: what may be done to a network for speed.
         objects: what moves: an objects.yaml (docs/objects.md), or demo; pose number n is at n / rate seconds.
+        truth: of a folder, what else: things boxes normals flow (docs/datasets.md).
     """
     check_rate(rate)
     is_video = check_kind(out)
     cameras = read_cameras(camera)
-    jobs = list(jobs_of({path.stem: read_poses(path) for path in trajectory}, cameras, rate))
+    truths = check_truths(truth)
+    jobs = followed(list(jobs_of({path.stem: read_poses(path) for path in trajectory}, cameras, rate)))
     if len({path.stem for path in trajectory}) < len(trajectory):
         raise ValueError("two trajectories have one name, and their pictures would have, too; rename one")
-    recipe = Recipe.of(Scene.of(world, objects), Model(model, seed, preset), cameras)
-    painting = Painting(recipe, video_frame if is_video else folder_files)
-    rendering = Rendering(out, painting, jobs, f"{out.suffix} {rate}")
+    recipe = Recipe.of(Scene.of(world, objects, "things" in truths), Model(model, seed, preset), cameras)
+    painting = Painting(recipe, video_frame if is_video else FolderFiles(truths))
+    rendering = Rendering(out, painting, jobs, f"{out.suffix} {rate} {truths}")
     if is_video:
         for path in Videos(rate).paths(out, sorted({group_of(job) for job in jobs})).values():
             check_new(path)

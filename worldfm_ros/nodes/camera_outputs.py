@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header, String
 
 from worldfm_ros.geometry import Pose
-from worldfm_ros.nodes.conversions import ImageMessage, camera_info, rectified_info, to_pose
+from worldfm_ros.nodes.conversions import ImageMessage, camera_info, rectified_info, stamp_to_ns, to_pose
 from worldfm_ros.nodes.encodings import (
     POINT,
     OrganisedPoints,
@@ -83,15 +83,16 @@ class CameraOutputs:
             "segmentation/image_raw": (Image, self._image("mono16", lambda shot: shot.frame.labels)),
             "instances/image_raw": (Image, self._image("mono16", lambda shot: getattr(shot.frame, "instances", None))),
             "confidence/image_raw": (Image, self._image("mono8", lambda shot: getattr(shot.frame, "confidence", None))),
+            "randomization": (String, self._randomization),
             "pose": (PoseStamped, self._pose),
             "camera_info": (CameraInfo, lambda shot: camera_info(shot.sensor.camera, shot.header)),
             "depth/camera_info": (CameraInfo, lambda shot: rectified_info(shot.sensor.camera, shot.header)),
         }
         self._outputs = [(PacedPublisher(node, kind, topic, settings.qos), make)
                          for topic, (kind, make) in makers.items()]
-        # a confidence comes only of a model that has one, so that its absence is no loss
+        # a confidence comes only of a model that has one, and so on, so that its absence is no loss
         self.topics = [each.publisher.topic_name for (each, _), topic in zip(self._outputs, makers, strict=True)
-                       if topic != "confidence/image_raw"]
+                       if topic not in ("confidence/image_raw", "randomization")]
 
     def publisher(self, topic: str):
         """The publisher of a topic by its relative name."""
@@ -140,6 +141,12 @@ class CameraOutputs:
         data = compress_depth(self._depth(shot))
         kind = f"{self._settings.depth_encoding}; compressedDepth png"
         return CompressedImage(header=shot.header, format=kind, data=array("B", data))
+
+    def _randomization(self, shot: Shot) -> String | None:
+        if not shot.taken.values:
+            return None
+        stamp = stamp_to_ns(shot.header.stamp)
+        return String(data=json.dumps({"stamp": stamp, "values": dict(shot.taken.values)}))
 
     def _points(self, shot: Shot) -> PointCloud2:
         if self._cloud is None:

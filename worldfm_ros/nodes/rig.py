@@ -8,6 +8,8 @@
     stereo: [{left: front_left, right: front_right}]   # they get R and P of a rectified pair, the right one P[3]
     surround: {name: ring, count: 6, radius: 0.15, height: 1.1, pitch: 0.0}   # ring_0, ring_1, ... look outwards
 
+    randomize: {exposure: {uniform: [-1, 1]}}          # what varies from frame to frame (docs/datasets.md)
+
 Keys are those of the camera's parameters; a camera file is relative to this one. A camera's name is the namespace of
 its topics and the start of its frames.
 No ROS here.
@@ -29,7 +31,7 @@ from worldfm_ros.sensor.rig import Mounted, surround, with_stereo
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 PARENT = "base_link"
-KEYS = "all", "cameras", "stereo", "surround"
+KEYS = "all", "cameras", "stereo", "surround", "randomize"
 BUILT = [f.name for f in fields(SensorParameters)]
 OF_ALL = ("lockstep", "autostart", "allowed_folders")  # which a single camera cannot have for itself
 
@@ -59,6 +61,8 @@ def read_rig(path: str | Path, otherwise: Mapping[str, object] | None = None) ->
             raise ValueError(f"{path}: a camera's name is letters, digits and _, such as front; got {name!r}")
         where = f"{path}: {name}"
         rig[name] = {"camera_frame": f"{name}{OPTICAL}", "parent_frame": PARENT} | common | _parameters(where, values)
+        if "randomize" in content:
+            rig[name].setdefault("randomize", str(path.absolute()))
         if rig[name].get("camera"):
             rig[name]["camera"] = str(path.absolute().parent / Path(rig[name]["camera"]).expanduser())
         try:

@@ -14,7 +14,7 @@ from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.nodes.mounts import OPTICAL
 from worldfm_ros.nodes.parameter_fields import describe
 from worldfm_ros.sensor.camera import Camera, Roi
-from worldfm_ros.sensor.camera_file import camera_url, read_sensor_file
+from worldfm_ros.sensor.camera_file import camera_url, read_randomization, read_sensor_file
 from worldfm_ros.sensor.lens import make_lens
 from worldfm_ros.sensor.sensor import Sensor
 from worldfm_ros.sensor.settings import SensorSettings
@@ -54,6 +54,8 @@ class SensorParameters:
     exposure_time: float = _setting("exposure_time")
     readout_time: float = _setting("readout_time")
     sensor_seed: int = _setting("sensor_seed")
+    randomize: str = describe("", "YAML file whose block `randomize` says what varies from frame to frame; empty = the "
+                                  "camera file's, if it has one", changes=True)
 
     @property
     def camera_path(self) -> Path | None:
@@ -92,7 +94,8 @@ def _made(path: Path | None, changed: int | None, **values) -> Sensor:
         binning=camera.binning if binning == (1, 1) else binning,
         roi=camera.roi if roi is None else Roi(*(int(n) for n in roi)))
     given = {name: values[name] for name, field in SETTINGS.items() if values[name] != field.default}
-    return Sensor(camera, replace(settings, **given))
+    varies = values["randomize"] or path
+    return Sensor(camera, replace(settings, **given), read_randomization(varies) if varies else None)
 
 
 def _of_file(path: Path, values) -> tuple[Camera, SensorSettings]:

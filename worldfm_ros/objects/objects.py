@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from worldfm_ros.geometry import Pose
 from worldfm_ros.objects import shapes
 from worldfm_ros.objects.mesh import FORMATS, Mesh, grounded, read_mesh
 from worldfm_ros.objects.route import Route, State, pace_of, timed
@@ -56,11 +57,12 @@ class MovingObject:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """An object at a stamp: its mesh in the world, its instance id and its label."""
+    """An object at a stamp: its mesh in the world, its instance id, its label, and where its own axes are."""
 
     mesh: Mesh
     id: int
     label: int
+    T_world_object: Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ class Objects:
         for item in self.items:
             state = item.route.at(stamp - round(item.start * 1e9)) if item.route else lookup(item.frame)
             if state is not None:
-                placed.append(Placed(item.shape_at(state), item.id, self.labels[item.label]))
+                mesh, label = item.shape_at(state), self.labels[item.label]
+                placed.append(Placed(mesh, item.id, label, state.T_world_object))
         return placed
 
     def named(self, world: World) -> World:

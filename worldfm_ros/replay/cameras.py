@@ -12,6 +12,7 @@ from worldfm_ros.nodes.mounts import mount_transforms, parse_mount
 from worldfm_ros.nodes.rig import read_rig
 from worldfm_ros.sensor.camera import Camera
 from worldfm_ros.sensor.camera_file import camera_of, camera_yaml, read_mapping
+from worldfm_ros.sensor.randomize import Randomization, randomization_of
 from worldfm_ros.sensor.rig import Mounted
 from worldfm_ros.sensor.sensor import Sensor
 from worldfm_ros.sensor.settings import SensorSettings, settings_of
@@ -37,9 +38,10 @@ class ReplayCamera:
     depth_encoding: str = "32FC1"
     qos: str = "reliable"
     rate: float | None = None
+    randomization: Randomization | None = None
 
     def sensor(self) -> Sensor:
-        return Sensor(self.camera, self.settings)
+        return Sensor(self.camera, self.settings, self.randomization)
 
     @property
     def mounts(self) -> list[tuple[Pose, str, str]]:
@@ -54,14 +56,17 @@ class ReplayCamera:
         """All of it, JSON-ready, to the last bit."""
         texts = {name: getattr(self, name) for name in ("namespace", "frame", "parent", "mount", "depth_encoding",
                                                         "qos", "rate")}
-        return texts | {"camera": camera_yaml(self.camera), "sensor": asdict(self.settings)}
+        varies = self.randomization and self.randomization.to_dict()
+        return texts | {"camera": camera_yaml(self.camera), "sensor": asdict(self.settings), "randomize": varies}
 
     @classmethod
     def from_dict(cls, data: Mapping) -> ReplayCamera:
         """The inverse. Raises ValueError for what is no such camera."""
         rest = dict(data)
         try:
-            return cls(camera=camera_of(rest.pop("camera")), settings=settings_of(rest.pop("sensor")), **rest)
+            varies = rest.pop("randomize")
+            return cls(camera=camera_of(rest.pop("camera")), settings=settings_of(rest.pop("sensor")),
+                       randomization=randomization_of(varies) if varies else None, **rest)
         except (KeyError, TypeError) as error:
             raise ValueError(f"no camera of a rendering: {error}") from None
 
@@ -87,4 +92,4 @@ def _mounted(path: Path, name: str, values: dict[str, object]) -> ReplayCamera:
 def _replayed(namespace: str, parameters: CameraParameters, rate: float | None) -> ReplayCamera:
     sensor = parameters.sensor
     return ReplayCamera(namespace, parameters.camera_frame, sensor.camera, sensor.settings, parameters.parent_frame,
-                        parameters.mount, parameters.depth_encoding, parameters.qos, rate)
+                        parameters.mount, parameters.depth_encoding, parameters.qos, rate, sensor.randomization)

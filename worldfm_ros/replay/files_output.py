@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+import json
 import os
 from pathlib import Path
 import shutil
@@ -14,27 +15,58 @@ import numpy as np
 
 from worldfm_ros.files import write_json
 from worldfm_ros.geometry import Intrinsics
+from worldfm_ros.replay import truths
 from worldfm_ros.replay.engine import Rendering
 from worldfm_ros.replay.recipe import Job, Recipe, Shot
 from worldfm_ros.sources.rgbd_folder import write_camera, write_poses
 
 CLASSES, FACTS = "classes.json", "rendering.json"
+BOXES, RANDOMIZATION = "boxes", "randomization"
 VIDEOS = (".mp4",)
 
 
-def folder_files(shot: Shot) -> dict[str, bytes]:
-    """The PNG files of a shot by folder: rgb, depth (uint16 millimetres, 0 = none), segmentation (uint16, 0 = none),
+@dataclass(frozen=True)
+class FolderFiles:
+    """The files of a shot, by folder. truth: what else, of truths.TRUTHS."""
+
+    truth: tuple[str, ...] = ()
+
+    def __call__(self, shot: Shot) -> dict[str, bytes]:
+        instances = truths.instances_of(shot)
+        images = pictures_of(shot, instances)
+        if "normals" in self.truth:
+            normals = np.nan_to_num(truths.normals(shot))[..., ::-1]
+            images["normals"] = np.rint(normals * 32767 + 32768).astype(np.uint16)
+        if "flow" in self.truth:
+            images["flow"] = flow_image(truths.flow(shot))
+        made = {f"{name}.png": png(image) for name, image in images.items()}
+        if "boxes" in self.truth:
+            made[f"{BOXES}.json"] = json.dumps(truths.boxes(shot, instances)).encode()
+        if shot.taken.values:
+            made[f"{RANDOMIZATION}.json"] = json.dumps(dict(shot.taken.values)).encode()
+        return made
+
+
+def flow_image(flow: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint16 as KITTI has it, in OpenCV's order: known or not, down, right: pixels * 64 + 2^15."""
+    known = np.isfinite(flow).all(axis=-1) & (np.abs(flow) < 511).all(axis=-1)
+    packed = np.rint(np.where(known[..., None], flow, 0) * 64 + 2**15).astype(np.uint16)
+    return np.dstack([known.astype(np.uint16), np.where(known, packed[..., 1], 0), np.where(known, packed[..., 0], 0)])
+
+
+def pictures_of(shot: Shot, instances: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Of a shot, by folder: rgb, depth (uint16 millimetres, 0 = none), segmentation (uint16, 0 = none),
     instances where objects move (uint16, 0 = none) and, of a model that can tell, confidence (uint8: 255 = seen,
     0 = invented)."""
     frame = shot.taken.frame
     millimetres = np.rint(frame.depth * 1000.0)
     images = {"rgb": frame.rgb[..., ::-1], "segmentation": frame.labels,
               "depth": np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)}
-    if shot.has_objects:
-        images["instances"] = frame.instances
+    if instances is not None:
+        images["instances"] = instances
     if frame.confidence is not None:
         images["confidence"] = frame.confidence
-    return {name: png(image) for name, image in images.items()}
+    return images
 
 
 def video_frame(shot: Shot) -> dict[str, bytes]:
@@ -72,8 +104,9 @@ def _write_folder(rendered: Iterable[tuple[Job, Mapping[str, bytes]]], path: Pat
     for job, made in rendered:
         poses[job.stamp] = job.pose
         for name, data in made.items():
-            (path / name).mkdir(parents=True, exist_ok=True)
-            (path / name / f"{job.stamp:06d}.png").write_bytes(data)
+            folder, kind = path / name.partition(".")[0], name.partition(".")[2]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{job.stamp:06d}.{kind}").write_bytes(data)
     camera = recipe.cameras[job.camera].camera
     write_poses(poses, path / "poses.txt")
     write_camera(camera.picture, path / "camera.yaml", camera.lens)

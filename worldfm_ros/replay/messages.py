@@ -17,6 +17,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from worldfm_ros.geometry import Pose
 from worldfm_ros.nodes.encodings import compress_depth, encode_picture, metres, millimetres
+from worldfm_ros.replay import truths
 from worldfm_ros.replay.cameras import ReplayCamera
 from worldfm_ros.replay.recipe import Shot
 from worldfm_ros.sensor.camera import Camera
@@ -30,9 +31,11 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class MessageMaker:
-    """The messages of a shot, by topic below the camera's namespace. compressed: as JPEG and compressedDepth."""
+    """The messages of a shot, by topic below the camera's namespace. compressed: as JPEG and compressedDepth; truth:
+    what else, of truths.TRUTHS."""
 
     compressed: bool = False
+    truth: tuple[str, ...] = ()
 
     @property
     def topics(self) -> dict[str, str]:
@@ -41,7 +44,8 @@ class MessageMaker:
         if self.compressed:
             names = {"image_raw/compressed": COMPRESSED, "depth/image_rect/compressedDepth": COMPRESSED}
         return names | {"camera_info": INFO, "depth/camera_info": INFO, "segmentation/image_raw": IMAGE,
-                        "instances/image_raw": IMAGE, "confidence/image_raw": IMAGE}
+                        "instances/image_raw": IMAGE, "confidence/image_raw": IMAGE, "normals/image_raw": IMAGE,
+                        "flow/image_raw": IMAGE, "boxes": STRING, "randomization": STRING}
 
     def __call__(self, shot: Shot) -> dict[str, bytes]:
         frame, camera, stamp = shot.taken.frame, shot.camera, shot.job.stamp
@@ -58,10 +62,19 @@ class MessageMaker:
         made |= {"camera_info": camera_info(shot.sensor.camera, header),
                  "depth/camera_info": camera_info(rectified_camera(shot.sensor.camera), header),
                  "segmentation/image_raw": image(frame.labels, "mono16", header)}
-        if shot.has_objects:
-            made["instances/image_raw"] = image(frame.instances, "mono16", header)
+        instances = truths.instances_of(shot)
+        if instances is not None:
+            made["instances/image_raw"] = image(instances, "mono16", header)
         if frame.confidence is not None:
             made["confidence/image_raw"] = image(frame.confidence, "mono8", header)
+        if "normals" in self.truth:
+            made["normals/image_raw"] = image(truths.normals(shot), "32FC3", header)
+        if "flow" in self.truth:
+            made["flow/image_raw"] = image(truths.flow(shot), "32FC2", header)
+        if "boxes" in self.truth:
+            made["boxes"] = text({"stamp": stamp, "boxes": truths.boxes(shot, instances)})
+        if shot.taken.values:
+            made["randomization"] = text({"stamp": stamp, "values": dict(shot.taken.values)})
         return made
 
 
@@ -86,8 +99,13 @@ def camera_info(camera: Camera, header) -> bytes:
 
 
 def names(labels: Mapping[int, str]) -> bytes:
-    """The names by label, as JSON in a String."""
-    return serialised(STRING, data=json.dumps({str(label): name for label, name in sorted(labels.items())}))
+    """The names by label."""
+    return text({str(label): name for label, name in sorted(labels.items())})
+
+
+def text(content: object) -> bytes:
+    """JSON in a String."""
+    return serialised(STRING, data=json.dumps(content))
 
 
 def static_transforms(camera: ReplayCamera, stamp: int) -> bytes:

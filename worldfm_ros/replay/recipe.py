@@ -6,7 +6,7 @@ A recipe travels to workers and, as text, into what was rendered, so that any fr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache, partial
 import hashlib
 import json
@@ -21,10 +21,20 @@ from worldfm_ros.replay.parts import Made, pack
 from worldfm_ros.sensor.sensor import Sensor, Taken
 from worldfm_ros.share import NO_NETWORK, find_model
 from worldfm_ros.threads import before_torch
+from worldfm_ros.truth.things import Things
 from worldfm_ros.world.anchors import AnchorMap
-from worldfm_ros.world.storage import MANIFEST, World, read_manifest
+from worldfm_ros.world.storage import MANIFEST, World, read_manifest, read_world
 
 PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Later:
+    """The camera and what moves at the next stamp of a job's camera."""
+
+    pose: Pose
+    time: int
+    states: Mapping[str, State]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +44,7 @@ class Job:
     name: what it is called in the output; stamp: nanoseconds, or a frame's number, which chooses the noise
     poses: T_world_camera (optical axes) at the stamp + each of the sensor's offsets
     time: nanoseconds, at which objects are where they are; states: of objects on TF frames, by frame
+    later: the next stamp, None at the end
     """
 
     name: str
@@ -42,10 +53,21 @@ class Job:
     poses: tuple[Pose, ...]
     time: int
     states: Mapping[str, State] = field(default_factory=dict)
+    later: Later | None = None
 
     @property
     def pose(self) -> Pose:
         return self.poses[len(self.poses) // 2]
+
+
+def followed(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each with the next stamp of its camera and trajectory."""
+    later, found = {}, []
+    for job in reversed(jobs):
+        key = job.camera, job.name.rpartition("/")[0]
+        found.append(replace(job, later=later.get(key)))
+        later[key] = Later(job.pose, job.time, job.states)
+    return found[::-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +79,8 @@ class Shot:
     sensor: Sensor
     objects: Sequence[Placed]
     has_objects: bool  # whether there are any, seen or not
+    later: Sequence[Placed] | None  # where the objects are at the next stamp
+    things: Things | None  # of the static world, where they are asked for
     taken: Taken
 
 
@@ -74,16 +98,18 @@ class Model:
 
 @dataclass(frozen=True)
 class Scene:
-    """A world folder, and the file of what moves in it (`demo` = the demo's; empty = nothing)."""
+    """A world folder, and the file of what moves in it (`demo` = the demo's; empty = nothing); things: whether what
+    stands in the world has instance ids, too."""
 
     world: str
     objects: str = ""
+    things: bool = False
 
     @classmethod
-    def of(cls, world: str | Path, objects: str = "") -> Scene:
+    def of(cls, world: str | Path, objects: str = "", things: bool = False) -> Scene:
         """By absolute paths, as workers find them. Raises ValueError."""
         read_manifest(world)
-        return cls(str(Path(world).absolute()), str(objects_file(objects).absolute()) if objects else "")
+        return cls(str(Path(world).absolute()), str(objects_file(objects).absolute()) if objects else "", things)
 
     def items(self) -> list[MovingObject]:
         """What moves. Raises ValueError."""
@@ -96,7 +122,9 @@ class Scene:
         return load_objects(self.objects, world).named(world).label_names
 
     def instance_names(self) -> dict[int, str]:
-        return {item.id: item.name for item in self.items()}
+        """Of what moves and, where they are asked for, of the world's things. Raises ValueError."""
+        things = Things.of(read_world(self.world)).names if self.things else {}
+        return things | {item.id: item.name for item in self.items()}
 
     @property
     def hash(self) -> str:
@@ -140,7 +168,8 @@ class Recipe:
     def to_dict(self) -> dict:
         """JSON-ready: what makes the same bytes, wherever the world and the model are."""
         name = read_manifest(self.scene.world)["name"]
-        return {"world": {"name": name, "objects": Path(self.scene.objects).name, "sha256": self.scene_hash},
+        return {"world": {"name": name, "objects": Path(self.scene.objects).name, "sha256": self.scene_hash,
+                          "things": self.scene.things},
                 "model": {"name": self.model.name, "sha256": self.model_hash}, "seed": self.model.seed,
                 "preset": self.model.preset, "threads": self.threads, "code": self.code_hash,
                 "cameras": [camera.to_dict() for camera in self.cameras]}
@@ -168,10 +197,10 @@ class Studio:
         """Raises ValueError or OSError."""
         recipe.check_here()
         from worldfm_ros.generator import load_generator  # compiled code takes seconds to load
-        from worldfm_ros.world.storage import read_world
 
         model, scene = recipe.model, recipe.scene
         self._generator = load_generator(read_world(scene.world), model.name, model.seed, model.preset, scene.objects)
+        self._things = Things.of(self._generator.world) if scene.things else None
         if recipe.threads:
             sys.modules["torch"].set_num_threads(recipe.threads)
         self._cameras = [(camera, camera.sensor()) for camera in recipe.cameras]
@@ -179,10 +208,11 @@ class Studio:
     def shoot(self, job: Job) -> Shot:
         """Raises ValueError for a pose from which nothing can be shown."""
         camera, sensor = self._cameras[job.camera]
-        placed = self._generator.objects.at(job.time, job.states.get)
-        generate = partial(self._generator.generate, objects=placed)
-        return Shot(job, camera, sensor, placed, bool(self._generator.objects.items),
-                    sensor.take(generate, job.poses, job.stamp))
+        objects = self._generator.objects
+        placed = objects.at(job.time, job.states.get)
+        later = objects.at(job.later.time, job.later.states.get) if job.later else None
+        taken = sensor.take(partial(self._generator.generate, objects=placed), job.poses, job.stamp)
+        return Shot(job, camera, sensor, placed, bool(objects.items), later, self._things, taken)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.sensor.camera import Camera, Roi
 from worldfm_ros.sensor.lens import make_lens
+from worldfm_ros.sensor.randomize import Randomization, randomization_of
 from worldfm_ros.sensor.settings import SensorSettings, settings_of
 
 MATRICES = {"camera_matrix": (3, 3), "distortion_coefficients": None, "rectification_matrix": (3, 3),
@@ -51,6 +52,16 @@ def read_sensor_file(path: str | Path) -> tuple[Camera, SensorSettings]:
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def read_randomization(path: str | Path) -> Randomization | None:
+    """What the key `randomize` of a camera's or a rig's file says; None when it is not there. Raises ValueError naming
+    the file; OSError."""
+    data = read_mapping(path)
+    try:
+        return randomization_of(data["randomize"]) if "randomize" in data else None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def camera_of(data: Mapping) -> Camera:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ from worldfm_ros.sensor.camera import Camera
 from worldfm_ros.sensor.exposure import Developer, linear_of_bytes
 from worldfm_ros.sensor.lens import PINHOLE, Lens
 from worldfm_ros.sensor.motion import MotionSampler, Path, blurred, pose_offsets, view_margin
+from worldfm_ros.sensor.randomize import Randomization, jittered, varied
 from worldfm_ros.sensor.settings import SensorSettings
 from worldfm_ros.sensor.views import View, look_up, plan_views
 
@@ -26,10 +27,12 @@ class Taken:
     """frame: the picture as it was taken, with depth, labels, coverage and the like of its own pixels, so that lens and
     rolling shutter are in all of them; depth is along the z axis of the camera at the stamp.
     depth (H, W) float32: of the rectified picture at the stamp, metres along its z, 0 = none.
+    values: what was randomised, by parameter.
     """
 
     frame: Any
     depth: np.ndarray
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class Sensor:
@@ -38,8 +41,9 @@ class Sensor:
     Raises ValueError for a camera whose views would be too large.
     """
 
-    def __init__(self, camera: Camera, settings: SensorSettings = AS_PAINTED) -> None:
-        self.camera, self.settings = camera, settings
+    def __init__(self, camera: Camera, settings: SensorSettings = AS_PAINTED,
+                 randomization: Randomization | None = None) -> None:
+        self.camera, self.settings, self.randomization = camera, settings, randomization
         self.offsets = pose_offsets(settings)  # seconds from the stamp at which `take` needs poses
         self._developer = Developer(camera, settings) if settings.develops else None
         self._rectifying = None
@@ -60,6 +64,15 @@ class Sensor:
         number, chooses the noise. Raises ValueError for another number of poses."""
         if len(poses) != len(self.offsets):
             raise ValueError(f"this camera needs {len(self.offsets)} poses, got {len(poses)}")
+        if self.randomization is None:
+            return self._take(generate, poses, stamp)
+        name = self.camera.name
+        values = self.randomization.values(name, stamp)
+        taken = self._take(generate, [jittered(pose, values) for pose in poses], stamp)
+        return replace(taken, frame=varied(taken.frame, values, self.randomization.source(name, stamp, "picture")),
+                       values=values)
+
+    def _take(self, generate: Generate, poses: Sequence[Pose], stamp: int) -> Taken:
         center = poses[len(poses) // 2]
         if not self.resamples:
             frame = generate(center, self.camera.picture)

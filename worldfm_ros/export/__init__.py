@@ -1,0 +1,1 @@
+"""Rendered or recorded drives as data sets in the field's formats."""

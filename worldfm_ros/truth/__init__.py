@@ -1,0 +1,1 @@
+"""What else is true of a frame, from its one geometry pass: things, boxes, normals, optical flow. No pictures here."""
