@@ -101,6 +101,7 @@ def evaluate(
     montage: Path | None = None,
     preset: str = "exact",
     noise: str | None = None,
+    predictivity: bool = False,
 ) -> None:
     """Score a frame model on photographs it has not seen, beside the best picture without a network.
 
@@ -122,12 +123,15 @@ def evaluate(
         montage: write some views as a PNG: drawing, inpainted, blend, model, photograph.
         preset: exact, or fast: what may be done to a network for speed.
         noise: seeded, world or fresh, instead of the model's own.
+        predictivity: also do with neighbouring views what algorithms do, ORB and SIFT matches and visual odometry,
+            on the model's pictures, the blend's, bare drawings and photographs; tell the ratios to the latter.
     """
     protocol.check()
     for file in (json, montage):
         check_target(file)
     from worldfm_ros.evaluation import evaluate as judge
     from worldfm_ros.evaluation.perceptual import find_perceptual
+    from worldfm_ros.evaluation.predictivity import Predictivity
     from worldfm_ros.generator import load_model
 
     painter = load_model(model, degradation.seed, preset)
@@ -135,7 +139,8 @@ def evaluate(
         painter.noise = find_noise(noise, model, degradation.seed)
     views = protocol.find(source, topics, conventions, degradation)
     perceptual = find_perceptual(len(views))
-    result = judge.evaluate(views, painter, Progress(f"painting with {model}"), perceptual)
+    result = judge.evaluate(views, painter, Progress(f"painting with {model}"), perceptual,
+                            Predictivity() if predictivity else None)
     settings = {"source": source, "model": model, "preset": preset, "noise": noise, **asdict(protocol),
                 **asdict(degradation)}
     figures = result.figures | {"settings": {name: str(value) if isinstance(value, Path) else value
@@ -144,8 +149,25 @@ def evaluate(
         write_montage(result.examples, montage)
     write_json(json, figures)
     print_table(figures)
+    if predictivity:
+        print_predictivity(figures["predictivity"])
     if perceptual.advice:
         print(perceptual.advice, file=sys.stderr)
+
+
+def print_predictivity(figures: Mapping) -> None:
+    """What algorithms made of each side, and in brackets the ratio to what they made of the photographs."""
+    table = Table(title=f"{figures['pairs']} pairs of neighbouring views", box=SIMPLE)
+    sides = ("photograph", "model", "baseline", "drawing")
+    for column in ("", *sides):
+        table.add_column(column, justify="right")
+    for name in figures.get("photograph", {}):
+        cells = []
+        for side in sides:
+            value, ratio = figures[side][name], figures[side].get("ratio", {}).get(name)
+            cells.append(("" if value is None else f"{value:.3f}") + ("" if ratio is None else f" ({ratio:.2f})"))
+        table.add_row(name.replace("_", " "), *cells)
+    Console().print(table)
 
 
 def find_noise(name: str, model: str, seed: int) -> Noise:

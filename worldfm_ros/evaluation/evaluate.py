@@ -16,6 +16,7 @@ import numpy as np
 from worldfm_ros.evaluation.consistency import Features, correspondence, epipolar_consistent, find_features, warp_psnr
 from worldfm_ros.evaluation.held_out import HeldOutView, HeldOutViews, spread
 from worldfm_ros.evaluation.perceptual import WITHOUT_NETWORKS, Perceptual
+from worldfm_ros.evaluation.predictivity import Predictivity, Sights
 from worldfm_ros.evaluation.scoring import confidence_rank, psnr, sharpness_ratio, ssim_map
 from worldfm_ros.generator import FrameModel, painted_with
 from worldfm_ros.painting.blend import Blend, inpaint
@@ -39,6 +40,13 @@ class PaintedView:
     features: dict[str, Features]
     confidences: dict[str, np.ndarray]
 
+    @property
+    def algorithms_see(self) -> Sights:
+        """What predictivity compares: model, blend, bare drawing and photograph."""
+        pictures = {side: self.pictures[side] for side in ("photograph", "model", "baseline")}
+        return Sights(pictures | {"drawing": in_scene(self.view, self.view.drawing.rgb)}, self.view.scene,
+                      self.view.photograph)
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -53,8 +61,12 @@ def evaluate(
     model: FrameModel,
     track: Callable[[Iterable], Iterable] = iter,
     perceptual: Perceptual = WITHOUT_NETWORKS,
+    predictivity: Predictivity | None = None,
 ) -> Evaluation:
-    """Paint and score all views. `track` wraps the loop over them (a progress bar); see `find_perceptual`."""
+    """Paint and score all views. `track` wraps the loop over them (a progress bar); see `find_perceptual`.
+
+    `predictivity` gathers neighbouring views, too: the sides beside the photographs and the bare drawing.
+    """
     rows, examples = [], []
     frechet = {side: perceptual.frechet() for side in SIDES} if perceptual.frechet else {}
     kept = spread(len(views), EXAMPLES)
@@ -64,6 +76,8 @@ def evaluate(
         if previous is not None and previous.view.group != view.group:
             previous = None
         rows.append(score(painted, previous, perceptual))
+        if predictivity is not None and previous is not None:
+            predictivity.add(painted.algorithms_see, previous.algorithms_see)
         for side, distances in frechet.items():
             distances.add(painted.pictures[side], painted.pictures["photograph"])
         if number in kept:
@@ -74,6 +88,8 @@ def evaluate(
         figures[side]["fid"] = frechet[side].distance() if side in frechet else None
     figures["model"]["revisit_psnr"] = revisit_psnr(examples, model)
     figures["uncovered"] = average([row["uncovered"] for row in rows])
+    if predictivity is not None:
+        figures["predictivity"] = predictivity.figures()
     return Evaluation(figures | {"per_view": rows}, examples)
 
 

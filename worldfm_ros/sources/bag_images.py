@@ -24,7 +24,7 @@ def decode_color(message: Any) -> np.ndarray:
         return np.asarray(_decompress(message.data, message.format).convert("RGB"))
     if message.encoding not in COLORS:
         raise ValueError(f"colour encoding {message.encoding!r} is none of {tuple(COLORS)}")
-    image = _rows(message, np.uint8, CHANNELS[message.encoding])
+    image = pixel_rows(message, np.uint8, CHANNELS[message.encoding])
     conversion = COLORS[message.encoding]
     return np.ascontiguousarray(image) if conversion is None else cv2.cvtColor(image, conversion)
 
@@ -35,7 +35,7 @@ def decode_depth(message: Any) -> np.ndarray:
         return _compressed_depth(message)
     if message.encoding not in DEPTHS:
         raise ValueError(f"depth encoding {message.encoding!r} is none of {tuple(DEPTHS)}")
-    return _metres(_rows(message, DEPTHS[message.encoding], 1)[..., 0])
+    return _metres(pixel_rows(message, DEPTHS[message.encoding], 1)[..., 0])
 
 
 def _compressed_depth(message: Any) -> np.ndarray:
@@ -57,7 +57,7 @@ def _metres(depth: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
-def _rows(message: Any, dtype: type, channels: int) -> np.ndarray:
+def pixel_rows(message: Any, dtype: type, channels: int) -> np.ndarray:
     """(H, W, channels) of an Image, without the padding of its rows."""
     order = ">" if message.is_bigendian else "<"
     pixel = np.dtype(dtype).itemsize * channels

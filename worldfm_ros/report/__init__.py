@@ -1,0 +1,1 @@
+"""Reports: one HTML page on bags, worlds and evaluations."""
