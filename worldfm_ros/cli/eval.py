@@ -160,7 +160,7 @@ def print_predictivity(figures: Mapping) -> None:
     table = Table(title=f"{figures['pairs']} pairs of neighbouring views", box=SIMPLE)
     sides = ("photograph", "model", "baseline", "drawing")
     for column in ("", *sides):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for name in figures.get("photograph", {}):
         cells = []
         for side in sides:

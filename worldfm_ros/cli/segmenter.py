@@ -32,7 +32,7 @@ class SchoolOptions:
     scenes: int = 4
     tests: int = 2
     views: int = 48
-    steps: int = 600
+    steps: int = 500
 
 
 def eval_segmenter(*, model: str, json: Path, options: tyro.conf.OmitArgPrefixes[SchoolOptions], seed: int = 0,

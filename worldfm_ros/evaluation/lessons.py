@@ -43,8 +43,8 @@ class School:
     observations: int = 60
     voxel: float = 0.025
     depth_noise: float = 0.01
-    width: int = 160
-    height: int = 120
+    width: int = 128
+    height: int = 96
 
     def __post_init__(self) -> None:
         check_families(self.train, self.test)

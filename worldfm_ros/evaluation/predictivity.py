@@ -60,8 +60,8 @@ class Predictivity:
         self._rows.append(row)
 
     def figures(self) -> dict:
-        """pairs, and by side the means over them, of what is known; `ratio`: of each to the photographs'."""
-        sides = {side: {name: _mean([row[side][name] for row in self._rows]) for name in RATIOS}
+        """pairs, and by side the means over them, of errors the medians; `ratio`: of each to the photographs'."""
+        sides = {side: {name: _middle(name, [row[side][name] for row in self._rows]) for name in RATIOS}
                  for side in (self._rows[0] if self._rows else ())}
         truth = sides.get("photograph", {})
         for side, figures in sides.items():
@@ -136,9 +136,10 @@ def direction_error(direction: np.ndarray, truth: Pose) -> float:
     return math.degrees(math.acos(np.clip(cosine, -1.0, 1.0)))
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _middle(name: str, values: list[float | None]) -> float | None:
+    """Of what is known; a median of errors, of which a single lost view can be 180 degrees."""
     known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return float((np.median if name.endswith("error") else np.mean)(known)) if known else None
 
 
 def _ratio(value: float | None, truth: float | None) -> float | None:
