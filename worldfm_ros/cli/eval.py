@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from worldfm_ros.frame_model.noise import Noise
 
 MIN_SIDE = 16  # pixels
+WIDTH = 100  # columns of the widest table, so that it is whole in a file, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ def print_predictivity(figures: Mapping) -> None:
             value, ratio = figures[side][name], figures[side].get("ratio", {}).get(name)
             cells.append(("" if value is None else f"{value:.3f}") + ("" if ratio is None else f" ({ratio:.2f})"))
         table.add_row(name.replace("_", " "), *cells)
-    Console().print(table)
+    Console(width=WIDTH).print(table)
 
 
 def find_noise(name: str, model: str, seed: int) -> Noise:
