@@ -160,7 +160,8 @@ def test_a_school_has_the_same_views_on_every_side():
     figures, lessons = attend(school, Blend(), Lesson(steps=2, batch=2))
     assert {arm.pictures.shape for arm in lessons.values()} == {(3, 32, 48, 3)}
     assert (lessons["generated"].pictures == lessons["blend"].pictures).all()  # the model is the blend
-    assert figures["exact"]["ratio"] == 1.0 and figures["generated"]["miou"] == figures["blend"]["miou"]
+    assert figures["generated"] == figures["blend"]
+    assert figures["exact"]["ratio"] == (1.0 if figures["exact"]["miou"] else None)  # of two steps
     known = (lessons["drawing"].labels != IGNORED) & (lessons["exact"].labels != IGNORED)
     assert (lessons["drawing"].labels == lessons["exact"].labels)[known].mean() > 0.7
 

@@ -72,5 +72,6 @@ def eval_segmenter(*, model: str, json: Path, options: tyro.conf.OmitArgPrefixes
     for column in ("learned from", "mIoU", "ratio to exact"):
         table.add_column(column, justify="right")
     for name in lessons:
-        table.add_row(name, f"{figures[name]['miou']:.3f}", f"{figures[name]['ratio']:.3f}")
+        ratio = figures[name]["ratio"]
+        table.add_row(name, f"{figures[name]['miou']:.3f}", "" if ratio is None else f"{ratio:.3f}")
     Console().print(table)

@@ -70,7 +70,10 @@ class Pictures:
 
 def attend(school: School, model: FrameModel, lesson: Lesson,
            track: Callable[[str], Track] = lambda _: iter) -> tuple[dict, dict[str, Pictures]]:
-    """Figures by arm, `ratio` to the exact one, and what was learned from. `track` names a loop (a progress bar)."""
+    """Figures by arm, `ratio` to the exact one (None when that has learned nothing), and what was learned from.
+
+    `track` names a loop (a progress bar).
+    """
     lessons = lessons_of(school, model, track)
     judged_by = exact_views(school, track)
     classes = judged_classes(judged_by.labels, lessons["exact"].labels)
@@ -81,8 +84,9 @@ def attend(school: School, model: FrameModel, lesson: Lesson,
     for name, arm in lessons.items():
         network = train(arm.pictures, arm.labels, count, lesson, track(f"learning from {name}"))
         figures[name] = mean_iou(network, judged_by.pictures, judged_by.labels, classes)
+    best = figures["exact"]["miou"]
     for name in lessons:
-        figures[name]["ratio"] = figures[name]["miou"] / figures["exact"]["miou"]
+        figures[name]["ratio"] = figures[name]["miou"] / best if best else None
     return figures, lessons
 
 
