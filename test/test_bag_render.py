@@ -23,7 +23,7 @@ from worldfm_ros.cli.rendering import Frames, Where
 from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import Pose
 from worldfm_ros.progress import Progress
-from worldfm_ros.replay import engine
+from worldfm_ros.replay import engine, runners
 from worldfm_ros.replay.bag_output import NOTE, note_of
 from worldfm_ros.replay.cameras import ReplayCamera, read_cameras
 from worldfm_ros.replay.engine import Rendering
@@ -116,10 +116,11 @@ class Deadly:
 
     folder: Path
     deaths: int = 1
+    stamp: int = START + 5 * TENTH
 
     def __call__(self, shot):
         marks = len(list(self.folder.glob("death*")))
-        if shot.job.stamp == START + 5 * TENTH and marks < self.deaths:
+        if shot.job.stamp == self.stamp and marks < self.deaths:
             (self.folder / f"death{marks}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return MessageMaker()(shot)
@@ -147,9 +148,10 @@ def test_processes_one_killed_paint_the_same_bytes(stage, tmp_path, capsys):
     assert len(expected) == 12
 
 
-def test_workers_that_always_die_are_an_error(stage, tmp_path):
-    with pytest.raises(RuntimeError, match="3 workers in a row were killed .*--processes fewer"):
-        painted(stage, tmp_path, Deadly(tmp_path, deaths=9), InProcesses(1))
+def test_workers_that_always_die_are_an_error(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(runners, "DEATHS", 2)
+    with pytest.raises(RuntimeError, match="2 workers in a row were killed .*--processes fewer"):
+        painted(stage, tmp_path, Deadly(tmp_path, deaths=9, stamp=START), InProcesses(1))
 
 
 def test_a_stopped_command_goes_on_and_the_bag_is_the_same_file(stage, tmp_path, monkeypatch, capsys):
@@ -190,13 +192,23 @@ def test_the_command_in_two_processes(stage, tmp_path):
     assert content(tmp_path / "bag") == content(tmp_path / "one" / "bag")
 
 
-def test_ray_paints_the_same_bytes(stage, tmp_path):
+def test_ray_paints_the_same_bytes(stage, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="ray is an extra")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where Deadly is
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
     expected = painted(stage, here, MessageMaker(), in_this_process)
     assert painted(stage, there, Deadly(there), OnRay("auto")) == expected
+
+
+def test_ray_says_what_a_worker_lacks(stage, tmp_path):
+    pytest.importorskip("ray", reason="ray is an extra")
+    recipe = Recipe.of(Scene.of(stage / "world"), Model("anchors"), read_cameras(stage / "camera.yaml"))
+    painting = Painting(replace(recipe, code_hash="0"), MessageMaker())
+    with pytest.raises(ValueError, match="^a worker runs another version of worldfm_ros"):
+        Rendering(tmp_path / "out", painting, jobs_of(stage)).paint(OnRay("auto"), Progress("painting"))
+    assert not list(tmp_path.iterdir()), "nothing has begun"
 
 
 def test_without_ray_it_says_what_to_install(stage, tmp_path, monkeypatch):

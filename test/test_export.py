@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from scenes import room_poses, room_world
+from simulations import read_bag
 from tf_bags import START, TENTH, write_tf_bag
 import yaml
 
@@ -72,6 +73,20 @@ def test_both_sources_say_the_same(drives):
     assert b.stamp == START + (COUNT - 1) * TENTH
     assert open_samples(drives / "bag").labels == open_samples(drives / "folder").labels
     assert {box["id"] for sample in bag for box in sample.boxes} == {1, 2, 3, 4}
+
+
+def test_boxes_in_a_bag_are_vision_msgs(drives):
+    bag = read_bag(drives / "bag")
+    for name in ("2d", "3d"):
+        assert bag.stamps(f"/camera/detections_{name}") == bag.stamps("/camera/image_raw")
+    for sample, flat, solid in zip(open_samples(drives / "bag"), bag.messages["/camera/detections_2d"],
+                                   bag.messages["/camera/detections_3d"], strict=True):
+        for box, a, b in zip(sample.boxes, flat.detections, solid.detections, strict=True):
+            rows, columns = np.where(sample.instances == int(a.id))
+            assert a.bbox.center.position.x - (a.bbox.size_x - 1) / 2 == columns.min()
+            assert a.bbox.center.position.y + (a.bbox.size_y - 1) / 2 == rows.max()
+            assert a.results[0].hypothesis.class_id == str(box["label"])
+            assert np.isclose(b.bbox.size.z, 1.2) and solid.header.frame_id == "map"
 
 
 def test_no_place_is_in_two_splits(source, tmp_path):
@@ -147,7 +162,8 @@ def instances_of(source):
         for ident in np.unique(sample.instances[sample.instances > 0]):
             mask = (sample.instances == ident) & ~sample.invented
             whole = sample.instances == ident
-            if whole.sum() >= 12 and 2 * mask.sum() >= whole.sum():
+            thick = cv2.erode(mask.astype(np.uint8), np.ones((3, 3)), borderValue=0).any()
+            if thick and 2 * mask.sum() >= whole.sum():
                 rows, columns = np.where(mask)
                 found.setdefault(sample.name, []).append(
                     ("crate", (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1), mask))

@@ -57,6 +57,7 @@ def test_a_drive_becomes_a_bag_of_images(drive):
     bag = read_bag(path)
     check_images(bag, least=30)
     stamps = bag.stamps("/camera/image_raw")
+    assert set(bag.stamps("/camera/confidence/image_raw")) >= set(stamps[:-1]), "of a model that tells it"
     assert len(stamps) == 30 and set(np.diff(stamps)) == {10**9 // 5} and len(bag.messages["/odom"]) == 301
     assert bag.known(stamps) == stamps
     assert "/camera/image_raw: 30 asked, 30 published, 0 lost, 30 in the bag" in output

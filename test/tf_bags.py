@@ -5,7 +5,8 @@ import numpy as np
 from worldfm_ros.bags.writer import BagWriter
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.replay.bag_output import qos
-from worldfm_ros.replay.messages import TF, serialised, transform
+from worldfm_ros.replay.cdr import serialised
+from worldfm_ros.replay.messages import TF, transform
 
 START, TENTH = 10 * 10**9, 10**8  # ns
 

@@ -7,6 +7,7 @@ import sys
 
 PACKAGE = "worldfm_ros"
 MODEL_MANIFEST = "model.json"  # what makes a folder a model
+COMPOSER = "composer"  # of a model's parts the one that tells how far pictures can be trusted
 NO_NETWORK = "anchors"  # the name of the model that is no folder
 
 
@@ -32,6 +33,11 @@ def _installed() -> Path:
             f"{PACKAGE}'s share folder is neither in the ament index nor at {share}; install the package again"
         )
     return share
+
+
+def tells_confidence(name: str | Path) -> bool:
+    """Whether a model tells how far its pictures can be trusted. Raises ValueError when there is no such model."""
+    return name == NO_NETWORK or (find_model(name) / COMPOSER).is_dir()
 
 
 def models_directory() -> Path:

@@ -66,7 +66,7 @@ def render_bag(
                     [item.frame for item in scene.items() if item.frame])
     with open_bag(bag) as source:
         asked = poses_of(source, wanted)
-        painting = Painting(recipe, MessageMaker(compressed, truths))
+        painting = Painting(recipe, MessageMaker(compressed, truths, wanted.map_frame))
         rendering = Rendering(out, painting, followed(asked.jobs),
                               f"{bag.absolute()} {compressed} {truths}")
         output = BagOutput(source, rendering, asked, wanted.map_frame, rate)

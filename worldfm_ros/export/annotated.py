@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from worldfm_ros.export.samples import Sample, Samples
@@ -13,7 +14,7 @@ from worldfm_ros.export.samples import Sample, Samples
 FORMATS = {"coco": "coco_instances", "panoptic": "coco_panoptic", "kitti": "kitti_detection",
            "yolo": "yolo_ultralytics", "voc": "voc_detection"}
 OF_PIXELS = ("voc_segmentation", "cityscapes", "coco_panoptic", "kitti_segmentation", "camvid")  # classes by pixel
-SMALLEST = 12  # pixels of an instance that are worth a box
+CORE = np.ones((3, 3), np.uint8)  # what is thinner everywhere has no outline as a polygon
 
 
 def datumaro():
@@ -77,10 +78,10 @@ def _of_things(dm, sample: Sample, classes: dict[int, int]) -> list:
     for number, ident in enumerate(np.unique(sample.instances[sample.instances > 0]), start=1):
         mask = sample.instances == ident
         seen = mask & ~sample.invented
-        if mask.sum() < SMALLEST:
-            continue
         ignore = bool(2 * seen.sum() < mask.sum())
         shown = mask if ignore else seen
+        if not cv2.erode(shown.astype(np.uint8), CORE, borderValue=0).any():
+            continue
         label = classes[int(np.bincount(sample.labels[mask]).argmax())]
         rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
         box = known.get(int(ident), {})

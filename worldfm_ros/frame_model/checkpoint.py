@@ -32,10 +32,10 @@ from worldfm_ros.frame_model.composer import Composer
 from worldfm_ros.frame_model.noise import FreshNoise, SeededNoise, WorldNoise
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP, check_prediction_type
 from worldfm_ros.frame_model.transformer import FrameTransformer
-from worldfm_ros.share import MODEL_MANIFEST
+from worldfm_ros.share import COMPOSER, MODEL_MANIFEST
 
 FORMAT_VERSION = 2  # 1: without a composer
-TRANSFORMER, AUTOENCODER, COMPOSER, CARD = "transformer", "vae", "composer", "README.md"
+TRANSFORMER, AUTOENCODER, CARD = "transformer", "vae", "README.md"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 WORK_BYTES = 4096  # a pixel: an estimate of what decoding at full resolution keeps at a time
 NOISES = {"seeded": SeededNoise, "world": WorldNoise, "fresh": FreshNoise}

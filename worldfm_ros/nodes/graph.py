@@ -21,7 +21,8 @@ from worldfm_ros.nodes.lockstep import DONE_TOPIC, STEP_TOPIC
 from worldfm_ros.nodes.rig import read_rig
 from worldfm_ros.objects.objects import objects_file
 from worldfm_ros.progress import Progress
-from worldfm_ros.share import NO_NETWORK, find_model, share_directory
+from worldfm_ros.sensor.camera_file import read_randomization
+from worldfm_ros.share import NO_NETWORK, find_model, share_directory, tells_confidence
 from worldfm_ros.world.storage import read_manifest
 
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock", STEP_TOPIC, DONE_TOPIC)
@@ -111,7 +112,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     cameras = [relative(namespace, "frame_camera") for namespace in inside]
     if arguments.record:
         recorder = parameters(f"{top}/bag_recorder", ("bag", "lockstep", "split"),
-                              topics=recorded_topics(inside, arguments.compressed, bool(arguments.objects)),
+                              topics=recorded_topics(inside, arguments.compressed, _also(arguments, model)),
                               wait_for=[*cameras, "demo_robot"], **follows)
         nodes.append(NodeSpec("bag_recorder", parameters=recorder, listens=True))
     wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
@@ -138,16 +139,27 @@ def relative(namespace: str, topic: str) -> str:
     return f"{namespace}/{topic}".lstrip("/")
 
 
-def recorded_topics(namespaces: Sequence[str], compressed: bool = False, objects: bool = False) -> list[str]:
-    """What a recording of cameras holds, as "NAME TYPE"; the recorder adds /clock when it is published. `objects`:
-    whether something moves, so that instances differ."""
+def _also(arguments: SimulationArguments, model: str) -> dict[str, str]:
+    """Topics of each camera, with their types, that there is something on in this simulation alone."""
+    cameras = read_rig(arguments.rig).values() if arguments.rig else [{}]
+    also = {"instances/image_raw": "sensor_msgs/msg/Image"} if arguments.objects else {}
+    if all(tells_confidence(str(camera.get("model", model))) for camera in cameras):
+        also["confidence/image_raw"] = "sensor_msgs/msg/Image"
+    if arguments.camera and read_randomization(arguments.camera):
+        also["randomization"] = "std_msgs/msg/String"
+    return also
+
+
+def recorded_topics(namespaces: Sequence[str], compressed: bool = False,
+                    also: Mapping[str, str] | None = None) -> list[str]:
+    """What a recording of cameras holds, as "NAME TYPE"; the recorder adds /clock when it is published. `also`: further
+    topics of each camera, and their types."""
     images = {"image_raw/compressed": "CompressedImage", "depth/image_rect/compressedDepth": "CompressedImage"} if (
         compressed) else {"image_raw": "Image", "depth/image_rect": "Image"}
     kinds = images | {"camera_info": "CameraInfo", "depth/camera_info": "CameraInfo", "segmentation/image_raw": "Image"}
-    kinds |= {"instances/image_raw": "Image"} if objects else {}
+    types = {topic: f"sensor_msgs/msg/{kind}" for topic, kind in kinds.items()} | (also or {})
     return [
-        *(f"{relative(namespace, topic)} sensor_msgs/msg/{kind}" for namespace in namespaces
-          for topic, kind in kinds.items()),
+        *(f"{relative(namespace, topic)} {kind}" for namespace in namespaces for topic, kind in types.items()),
         "odom nav_msgs/msg/Odometry",
         "/tf_static tf2_msgs/msg/TFMessage",
         "/tf tf2_msgs/msg/TFMessage",

@@ -16,6 +16,7 @@ from worldfm_ros.bags.writer import BagWriter
 from worldfm_ros.nodes.qos_presets import PRESETS
 from worldfm_ros.replay.bag_poses import Asked
 from worldfm_ros.replay.cameras import ReplayCamera
+from worldfm_ros.replay.cdr import store
 from worldfm_ros.replay.engine import Rendering
 from worldfm_ros.replay.messages import STRING, TF, names, static_transforms
 from worldfm_ros.replay.recipe import Recipe
@@ -63,6 +64,7 @@ class BagOutput:
         shutil.rmtree(partial, ignore_errors=True)
         note = self.recipe.to_dict() | {"map_frame": self.map_frame, "rate": self.rate}
         writer = BagWriter(partial, compression="zstd", notes={NOTE: json.dumps(note)}, flush_period=math.inf)
+        writer.typestore = store()
         with writer:
             self._copy(writer)
         partial.rename(out)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 
+from worldfm_ros.ending import MENDABLE
 from worldfm_ros.replay.recipe import Job, Painting
 
 Chunks = Mapping[int, tuple[Job, ...]]
@@ -101,12 +102,17 @@ def _paint(painting: Painting, jobs: tuple[Job, ...]) -> bytes:
 
 
 def _result(ray, done) -> bytes:
+    """What a task returned. Raises what it raised where a user can mend that, without the worker's traceback."""
     try:
         return ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from None  # what the task raised, without the worker's traceback
+        if isinstance(error.cause, MENDABLE):
+            raise error.cause from None
+        failed = error.cause
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"Ray could not paint a chunk, {RETRIES} retries: {str(error).splitlines()[0]}") from None
+        failed = error
+    raise RuntimeError(f"a chunk could not be painted on Ray, {RETRIES} retries: {str(failed).splitlines()[0]} (is "
+                       "this package installed on every node, and is there memory?)")
 
 
 def _ray():
