@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 import zipfile
 
 import pytest
@@ -95,6 +96,14 @@ def test_the_wheel_and_the_manifest_say_the_same(wheel):
 
     assert python_depends(package.exec_depends) == rosdep_keys(requirements(wheel))
     assert python_depends(package.test_depends) == rosdep_keys(requirements(wheel, "test"))
+
+
+def test_pixi_installs_the_ros_packages_of_the_manifest():
+    tomllib = pytest.importorskip("tomllib")
+    wanted = ElementTree.parse(ROOT / "package.xml").getroot().iterfind("exec_depend")
+    names = {f"ros-jazzy-{each.text.replace('_', '-')}" for each in wanted if not each.text.startswith("python3-")}
+    dependencies = tomllib.loads((ROOT / "pixi.toml").read_text())["dependencies"].keys()
+    assert dependencies - names == {"python", "ros-jazzy-ros2cli-common-extensions"} and not names - dependencies
 
 
 def test_every_requirement_is_pinned(wheel):

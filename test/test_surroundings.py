@@ -128,3 +128,13 @@ def test_a_ros_of_another_python_is_said_in_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
                           env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"})
     assert done.returncode == 2 and "PYTHONPATH" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("node", ["frame_camera", "bag_recorder"])
+def test_a_node_with_the_rclpy_of_another_python_says_so_in_one_line(tmp_path, node):
+    (tmp_path / "rclpy").mkdir()
+    (tmp_path / "rclpy" / "__init__.py").write_text("from rclpy import _rclpy_pybind11\n")
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-m", f"worldfm_ros.nodes.{node}"], capture_output=True, text=True,
+                          timeout=60, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"})
+    assert done.returncode == 2 and "PYTHONPATH" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr

@@ -8,6 +8,7 @@ simulator's steps give the ticks, and it waits for their frames.
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import NoReturn
 
@@ -34,7 +35,9 @@ class FrameCamera(LifecycleNode):
         default what `load` makes of the parameters. `thread`: what paints, when several cameras share it.
         """
         super().__init__("frame_camera", **node_options)
-        self._given, self._thread, self._loader = generator, thread, load
+        # one for all that it is configured to: each thread that paints leaves memory behind
+        self._thread, self._owned = thread or WorkThread(), thread is None
+        self._given, self._loader = generator, load
         self.session: CameraSession | None = None
         self.active = False
         self.settings = declare_parameters(self, CameraParameters)
@@ -51,6 +54,8 @@ class FrameCamera(LifecycleNode):
                 raise self._refusal or RuntimeError("the camera could not be activated")
 
     def destroy_node(self) -> None:
+        if self._owned:
+            self._thread.close()
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()  # it would keep the node in the graph, and its name on /rosout
 
@@ -77,6 +82,7 @@ class FrameCamera(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         self.session = None
+        gc.collect()  # it and its callbacks know each other, a ring in which its model would stay
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:

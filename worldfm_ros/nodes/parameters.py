@@ -45,7 +45,7 @@ def follow_changes(node, current: Callable[[], object], adopt: Callable[[object]
     def on_set(parameters) -> SetParametersResult:
         known = {field.name: field for field in dataclasses.fields(current())}
         try:
-            values = {p.name: _checked(known[p.name], type(getattr(current(), p.name)), p.value)
+            values = {p.name: checked(known[p.name], type(getattr(current(), p.name)), p.value)
                       for p in parameters if p.name in known}
             if values:
                 adopt(dataclasses.replace(current(), **values))
@@ -72,12 +72,12 @@ def _declare(node, field: dataclasses.Field, fixed: bool):
     # Declared twice: first with any type, because rclpy's own refusal of `rate:=10` for a float names no remedy.
     given = node.declare_parameter(field.name, default, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(field.name)
-    value = _checked(field, type(default), given)
+    value = checked(field, type(default), given)
     node.declare_parameter(field.name, value, _descriptor(field, type(default), fixed), ignore_override=True)
     return value
 
 
-def _checked(field: dataclasses.Field, kind: type, value):
+def checked(field: dataclasses.Field, kind: type, value):
     if kind is float and type(value) is int:
         value = float(value)
     if kind is list and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
