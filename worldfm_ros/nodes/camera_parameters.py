@@ -86,7 +86,7 @@ class CameraParameters(SensorParameters):
     def check_folders(self) -> None:
         """Raise ValueError when a path that may be set at run time is outside of the allowed folders."""
         allowed = [os.path.realpath(os.path.expanduser(folder)) for folder in self.allowed_folders]
-        for name in ("world", "model", "camera", "objects", "save_folder"):
+        for name in ("world", "model", "camera", "objects", "randomize", "save_folder"):
             path = str(self.camera_path or "") if name == "camera" else getattr(self, name)
             if not allowed or not path or (name in ("model", "objects") and os.sep not in path):  # a name, not a path
                 continue

@@ -37,7 +37,7 @@ from worldfm_ros.sensor.sensor import Sensor
 from worldfm_ros.world.storage import write_world
 
 REMADE = ("world", "model", "preset", "seed", "objects")  # a change of these loads the generator again
-PATHS = ("world", "model", "camera", "camera_info_url", "objects", "save_folder")
+PATHS = ("world", "model", "camera", "camera_info_url", "objects", "randomize", "save_folder")
 
 Done = Callable[[bool, str], None]  # whether the image was published, and what became of it
 

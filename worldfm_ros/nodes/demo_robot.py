@@ -37,7 +37,7 @@ from worldfm_ros.sources.rgbd_folder import read_poses
 from worldfm_ros.world.storage import read_world
 
 COMMAND_LIFE = SECOND // 2  # ns; who steers by cmd_vel repeats it, as Nav2 and teleop tools do
-PATIENCE = 60.0  # seconds, real ones; the longest wait for the nodes that listen
+PATIENCE = 300.0  # seconds, real ones; the longest wait for listeners: a camera on a busy machine takes minutes
 CLOCK_PERIOD = 5.0  # seconds between two complaints about a missing /clock
 DISCOVERY = 3.0  # seconds in which a robot that runs already becomes known; mostly in one, but not on a busy machine
 FIRST_STAMP = 10 * SECOND  # of a simulation in lockstep: 0 would mean "the latest" to TF
@@ -57,7 +57,7 @@ class RobotParameters:
     frame_prefix: str = describe("", "before odom, base_link and camera_link, such as r1/: robots that share one /tf")
     camera_height: float = describe(0.0, "camera above the floor, metres; 0 = as keyframes or trajectory", 0.0, 10.0)
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes")
-    wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 60 s; in "
+    wait_for: list[str] = describe([], "nodes to wait for: hold still until they listen to /tf, at most 300 s; in "
                                        "lockstep, until they have answered, at each step, for as long as it takes")
     lockstep: bool = describe(False, "publish /clock, and go on only when every camera has published its frame")
     real_time_factor: float = describe(1.0, "in lockstep, simulated seconds that a real one may hold; 0 = any number",
