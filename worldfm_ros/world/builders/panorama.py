@@ -13,6 +13,7 @@ import math
 
 import cv2
 import numpy as np
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from worldfm_ros.depth.completion import DepthCompleter
@@ -141,7 +142,8 @@ def estimated(rgb: np.ndarray, completer: DepthCompleter, track: Callable[[Itera
         found = completer.complete(seen.rgb, seen.depth, view).depth
         local = rays @ pose.rotation.as_matrix()
         front = (local[..., 2] > 1e-3) & (known == 0)
-        u, v = view.project(local[front]).T.astype(np.float32)
-        z = cv2.remap(found, u, v, cv2.INTER_LINEAR, borderValue=0).ravel()
+        u, v = view.project(local[front]).T
+        z = np.where((u >= 0) & (v >= 0) & (u <= view.width - 1) & (v <= view.height - 1),
+                     map_coordinates(found, [v, u], order=1, mode="nearest"), 0)
         known[front] = z / local[front][:, 2]
     return cv2.resize(known, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
