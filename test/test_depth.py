@@ -145,7 +145,7 @@ def test_what_is_no_depth_is_refused(known, words):
 def test_a_smooth_completion_of_nothing_is_refused():
     with pytest.raises(ValueError, match="needs some known depth"):
         Smooth().complete(gray(), None, CAMERA)
-    with pytest.raises(ValueError, match="there is no depth completer 'none'.*depth-tiny"):
+    with pytest.raises(ValueError, match="there is no depth completer 'none'.*smooth"):
         load_completer("none")
 
 

@@ -30,8 +30,8 @@ PREVIEW = "preview.png"
 Source = tyro.conf.Positional[Path]
 Settings = tyro.conf.OmitArgPrefixes[FusionSettings]
 Meaning = tyro.conf.OmitArgPrefixes[Conventions]
-Completer = Annotated[str, tyro.conf.arg(name="depth", help="who completes depth: depth-tiny, smooth, "
-                                         "transformers:MODEL, depth-anything-3:MODEL, or the depth/ folder of a run")]
+Completer = Annotated[str | None, tyro.conf.arg(name="depth", help="who estimates depth: transformers:MODEL, "
+                                                "depth-anything-3:MODEL, or the depth/ folder of a run")]
 
 
 def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings(),
@@ -80,7 +80,7 @@ def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings(
 
 def build_panorama(
     source: Source, out: Path, distance: Path | None = None, distance_scale: float = 1000.0, scale: float = 0.0,
-    depth: Completer = "depth-tiny",
+    depth: Completer = None,
     settings: tyro.conf.OmitArgPrefixes[PanoramaSettings] = PanoramaSettings(),
 ) -> None:
     """Build a world from an equirectangular panorama: the paper's offline stage, with 42 crops as references.
@@ -97,7 +97,7 @@ def build_panorama(
     check_scale(scale)
     rgb = read_panorama(source)
     if distance is None:
-        far = panorama.estimated(rgb, find_completer(depth), Progress("estimating depth")) * (scale or 1.0)
+        far = panorama.estimated(rgb, find_completer(depth, source), Progress("estimating depth")) * (scale or 1.0)
     else:
         far = read_distances(distance, len(rgb), distance_scale)
     metric = distance is not None or scale > 0
@@ -133,10 +133,12 @@ def build_synthetic(out: Path, source: tyro.conf.Positional[str] = "apartment", 
     _finish(synthetic.build(source, seed, Progress(f"rendering the {source}")), out)
 
 
-def find_completer(name: str):
-    """The depth completer of that name. Raises ValueError listing them."""
-    from worldfm_ros.depth.find import load_completer
+def find_completer(name: str | None, source: Path):
+    """The depth completer of that name. Raises ValueError listing them, and when none is named."""
+    from worldfm_ros.depth.find import NAMES, load_completer
 
+    if name is None:
+        raise ValueError(f"{source} has no depth; name who estimates it with --depth: {NAMES}")
     return load_completer(name)
 
 

@@ -14,7 +14,7 @@ from worldfm_ros.progress import Progress
 from worldfm_ros.sources.open import open_frames
 
 
-def bench_depth(source: tyro.conf.Positional[Path], json: Path, completers: str = "plane,smooth,depth-tiny",
+def bench_depth(source: tyro.conf.Positional[Path], json: Path, completers: str = "plane,smooth",
                 count: int = 16) -> None:
     """Judge depth completers by measured depth: AbsRel and delta1 where it was not told.
 
@@ -23,7 +23,7 @@ def bench_depth(source: tyro.conf.Positional[Path], json: Path, completers: str 
     Args:
         source: posed frames with depth (an RGB-D folder, a bag, a transforms.json, a COLMAP project).
         json: write the figures to this file.
-        completers: plane, smooth, depth-tiny, transformers:MODEL, depth-anything-3:MODEL, folders; commas between them.
+        completers: plane, smooth, transformers:MODEL, depth-anything-3:MODEL, depth/ of a run; commas between them.
         count: so many frames, spread evenly.
     """
     from worldfm_ros.depth.find import load_completer

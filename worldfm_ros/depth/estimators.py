@@ -70,7 +70,7 @@ def transformers_completer(name: str) -> Estimator:
         from PIL import Image
         from transformers import pipeline
     except ImportError:
-        raise ValueError("transformers is not installed: pip install transformers, or choose depth-tiny") from None
+        raise ValueError("transformers is not installed: pip install transformers, or choose another completer") from None
     try:
         made = pipeline("depth-estimation", model=name)
     except (OSError, ValueError, KeyError) as error:
@@ -93,7 +93,7 @@ def depth_anything_completer(name: str) -> Estimator:
     try:
         from depth_anything_3.api import DepthAnything3
     except ImportError:
-        raise ValueError("depth-anything-3 is not installed: pip install depth-anything-3, or choose depth-tiny"
+        raise ValueError("depth-anything-3 is not installed: pip install depth-anything-3, or choose another completer"
                          ) from None
     try:
         made = DepthAnything3.from_pretrained(name)

@@ -51,8 +51,8 @@ class Smooth:
         """As DepthCompleter says. Raises ValueError, too, where nothing is known."""
         known = checked(rgb, known, intrinsics)
         if not known.any():
-            raise ValueError("a smooth completion needs some known depth, got none; choose a completer with a network, "
-                             "such as depth-tiny")
+            raise ValueError("a smooth completion needs some known depth, got none; choose a completer with a network: "
+                             "transformers:MODEL, depth-anything-3:MODEL or the depth/ folder of a run")
         away = cv2.distanceTransform((known == 0).astype(np.uint8), cv2.DIST_L2, 3) / max(known.shape)
         return DenseDepth(fitted(np.ones_like(known), known, rgb), confidence_of(0.02 + away))
 
