@@ -93,7 +93,7 @@ def depth_anything_completer(name: str) -> Estimator:
     try:
         from depth_anything_3.api import DepthAnything3
     except ImportError:
-        raise ValueError("depth-anything-3 is not installed: pip install depth-anything-3, or choose another completer"
+        raise ValueError("depth-anything-3 is not installed: pip install it, or choose another completer"
                          ) from None
     try:
         made = DepthAnything3.from_pretrained(name)
