@@ -70,7 +70,7 @@ def transformers_completer(name: str) -> Estimator:
         from PIL import Image
         from transformers import pipeline
     except ImportError:
-        raise ValueError("transformers is not installed: pip install transformers, or choose another completer") from None
+        raise ValueError("transformers is not installed: pip install transformers, or choose another one") from None
     try:
         made = pipeline("depth-estimation", model=name)
     except (OSError, ValueError, KeyError) as error:
