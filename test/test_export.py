@@ -203,6 +203,22 @@ def test_datumaro_reads_its_own(drives, tmp_path, kind, read_as):
         assert np.allclose(sorted(box.get_bbox() for box in boxes[name]), sorted(box for _, box, _ in listed), atol=1.1)
 
 
+def test_kitti_splits_that_lack_classes_are_read_as_one(drives, tmp_path):
+    datumaro = pytest.importorskip("datumaro", reason="datumaro is an extra")
+    source = tmp_path / "source"
+    subprocess.run(["cp", "-r", str(drives / "folder"), str(source)], check=True)
+    classes = json.loads((source / "classes.json").read_text())
+    (source / "classes.json").write_text(json.dumps(classes | {"labels": classes["labels"] | {"9": "box"}}))
+    for number, file in enumerate(sorted((source / "segmentation").iterdir())):
+        labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), np.where((labels == 4) & (number % 2 == 0), 9, labels).astype(np.uint16))
+    out = exported(source, tmp_path / "out", "kitti")
+    read = datumaro.Dataset.import_from(str(out), "kitti_detection")
+    names = read.categories()[datumaro.AnnotationType.label]
+    found = Counter(names[a.label].name for item in read for a in item.annotations)
+    assert set(found) == {"crate", "box"} and found.total() == sum(map(len, instances_of(source).values()))
+
+
 def test_yolo_with_supervision(drives, tmp_path):
     pytest.importorskip("datumaro", reason="datumaro is an extra")
     supervision = pytest.importorskip("supervision", reason="supervision is no dependency")

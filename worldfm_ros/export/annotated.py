@@ -54,6 +54,8 @@ def export_annotated(samples: Samples, splits: dict[str, str], kind: str, out: P
 
     dataset = dm.Dataset.from_iterable(list(items()), categories=names)
     dataset.export(str(out), kind, save_media=True, image_ext=".png")
+    if kind == "kitti_detection":  # which has no list of classes, and splits that lack different ones cannot be merged
+        dm.util.meta_file_util.save_meta_file(str(out), dataset.categories())
     return counts
 
 
