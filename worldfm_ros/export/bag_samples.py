@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from worldfm_ros.bags.reader import Bag, KeptOpen, nanoseconds
 from worldfm_ros.export.samples import Sample
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.replay.bag_output import NAMES, NOTE
+from worldfm_ros.replay.bag_output import NAMES, note_of
 from worldfm_ros.sensor.camera import Camera
 from worldfm_ros.sensor.lens import make_lens
 from worldfm_ros.sources.bag_images import decode_color, decode_depth
@@ -28,13 +26,6 @@ DEPTHS = ("depth/image_rect", "depth/image_rect/compressedDepth")
 NUMBERS = {"labels": "segmentation/image_raw", "instances": "instances/image_raw",
            "confidence": "confidence/image_raw"}
 BOXES = "boxes"
-
-
-@dataclass(eq=False)
-class _Group:
-    """The messages of one camera and stamp, by topic."""
-
-    messages: dict[str, Any] = field(default_factory=dict)
 
 
 class BagSamples:
@@ -52,10 +43,7 @@ class BagSamples:
                              f"{', '.join(sorted(types)) or 'nothing'}")
         self._types = types
         self.labels, self.instances = (self._named(bag, name) for name in NAMES)
-        with suppress(OSError, KeyError, TypeError, ValueError):  # a bag of somebody else has no such note
-            told = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
-            self.facts = json.loads(told[NOTE])
-        self.facts = getattr(self, "facts", {})
+        self.facts = note_of(path)
         self.poses, self._recorded = self._posed(bag)
 
     def _named(self, bag: Bag, name: str) -> dict[int, str]:
@@ -107,21 +95,21 @@ class BagSamples:
         for connection, _, data in bag.messages(connections):
             message = bag.deserialize(data, connection.msgtype)
             stamp = _stamp(message)
-            group = open_.setdefault(stamp, _Group())
-            group.messages[connection.topic] = message
-            if group.messages.keys() == complete:
+            group = open_.setdefault(stamp, {})
+            group[connection.topic] = message
+            if group.keys() == complete:
                 del open_[stamp]
                 if f"{sequence}_{stamp}" in self.poses:
                     yield self._sample(space, color, stamp, group)
 
-    def _sample(self, space: str, color: str, stamp: int, group: _Group) -> Sample:
+    def _sample(self, space: str, color: str, stamp: int, group: dict[str, Any]) -> Sample:
         name = f"{space.strip('/').replace('/', '_')}_{stamp}"
-        messages = {topic.removeprefix(f"{space}/"): message for topic, message in group.messages.items()}
+        messages = {topic.removeprefix(f"{space}/"): message for topic, message in group.items()}
         numbers = {field: _numbers(messages[topic]) for field, topic in NUMBERS.items() if topic in messages}
         depth = next((_metres(messages[topic]) for topic in DEPTHS if topic in messages), None)
         boxes = json.loads(messages[BOXES].data)["boxes"] if BOXES in messages else None
         return Sample(name, name.rpartition("_")[0], stamp, camera_of_info(messages["camera_info"]), self.poses[name],
-                      decode_color(group.messages[color]), depth, boxes=boxes, **numbers)
+                      decode_color(group[color]), depth, boxes=boxes, **numbers)
 
 
 def _stamp(message: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 import json
 import math
@@ -12,6 +12,7 @@ import shutil
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from worldfm_ros.bags.reader import Bag
+from worldfm_ros.bags.recovery import custom_data
 from worldfm_ros.bags.writer import BagWriter
 from worldfm_ros.nodes.qos_presets import PRESETS
 from worldfm_ros.replay.bag_poses import Asked
@@ -130,9 +131,7 @@ def qos(name: str) -> Qos:
                FOREVER, FOREVER, QosLiveliness.AUTOMATIC, FOREVER, False)
 
 
-def note_of(path: Path, custom: object) -> dict:
-    """What a rendered bag says of how it was made. Raises ValueError for another bag."""
-    try:
-        return json.loads(custom[NOTE])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} was not made by `worldfm bag render`: its metadata say nothing of it") from None
+def note_of(path: Path) -> dict:
+    """What a bag's metadata say of how it was rendered, all that makes its frames again; nothing in another bag."""
+    custom = custom_data(path)
+    return json.loads(custom[NOTE]) if isinstance(custom, Mapping) and NOTE in custom else {}
