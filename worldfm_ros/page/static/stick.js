@@ -79,12 +79,12 @@ export class Stick {
   #tell() {
     const axes = this.#axes(), active = Object.values(axes).some(Boolean);
     if (!active && !this.push) return;
-    this.push ??= `${Math.random()}`;
+    if (!this.push) { this.push = `${Math.random()}`; this.sent.clear(); }
     const number = ++this.number;
     if (active && !this.refused) this.sent.set(number, performance.now());
     if (this.sent.size > REMEMBERED) this.sent.clear();
     this.#post({ client, push: this.push, number, fly: this.flying, ...axes });
-    if (!active) { this.push = null; this.refused = false; this.sent.clear(); }
+    if (!active) { this.push = null; this.refused = false; }
   }
 
   async #post(body) {
