@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.down = nn.ModuleList(_block(before, after) for before, after in zip((3, *WIDTHS), WIDTHS, strict=False))
+        self.down = nn.ModuleList(_block(before, after) for before, after in pairwise((3, *WIDTHS)))
         self.up = nn.ModuleList(_block(below + side, side) for below, side in
                                 zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
         self.out = nn.Conv2d(WIDTHS[0], classes, 1)

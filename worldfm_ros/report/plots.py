@@ -47,8 +47,8 @@ def new_figure(width: float, height: float, columns: int = 1):
 def over_time(series: Mapping[str, tuple[np.ndarray, np.ndarray]], ylabel: str, title: str):
     """Lines (seconds, values), one a name."""
     figure, (axes,) = new_figure(11.0, 2.6)
-    for colour, (name, (x, y)) in zip(_endless(), series.items(), strict=False):
-        axes.plot(x, y, ".-", color=colour, label=name, linewidth=0.8, markersize=2.5)
+    for k, (name, (x, y)) in enumerate(series.items()):
+        axes.plot(x, y, ".-", color=COLOURS[k % len(COLOURS)], label=name, linewidth=0.8, markersize=2.5)
     axes.ticklabel_format(useOffset=False)
     axes.set(xlabel="seconds", ylabel=ylabel, title=title, ylim=(0, 1.15 * max(y.max() for _, y in series.values())))
     _legend(axes)
@@ -61,8 +61,9 @@ def histograms(series: Mapping[str, np.ndarray], xlabel: str, title: str):
     low, high = np.quantile(values, [0.0, 0.995])
     margin = 0.05 * max(abs(high), 1.0)  # what hardly varies is one bar in the middle, and no comb of rounding errors
     bins = np.linspace(max(low - margin, min(low, 0.0)), high + margin, 80)
-    for colour, (name, each) in zip(_endless(), series.items(), strict=False):
-        axes.hist(np.clip(each, bins[0], bins[-1]), bins, color=colour, label=name, histtype="step", linewidth=1.4)
+    for k, (name, each) in enumerate(series.items()):
+        axes.hist(np.clip(each, bins[0], bins[-1]), bins, color=COLOURS[k % len(COLOURS)], label=name,
+                  histtype="step", linewidth=1.4)
     axes.ticklabel_format(useOffset=False)
     axes.set(xlabel=xlabel, ylabel="count", title=title)
     _legend(axes)
@@ -93,8 +94,3 @@ def floor_plan(draw: Callable, title: str, plan: Plan | None = None):
 
 def _legend(axes) -> None:
     axes.legend(fontsize=8, facecolor=DIM, edgecolor=LINES, labelcolor=INK, loc="upper right")
-
-
-def _endless():
-    while True:
-        yield from COLOURS
