@@ -35,7 +35,7 @@ FLOORS = (
     ("world",),
     ("painting", "drive", "objects"),
     ("generator", "truth"),
-    ("evaluation", "page", "report", "trajectories"),
+    ("evaluation", "offline", "page", "report", "trajectories"),
     ("nodes",),
     ("bench", "replay"),
     ("export",),

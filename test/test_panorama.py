@@ -152,5 +152,5 @@ def test_the_command_leaves_a_world_and_its_preview(tmp_path):
     assert Image.open(out / "preview.png").size[0] > 400
     unknown = worldfm(*command)
     assert unknown.returncode == 2 and "room.png has no depth; name who estimates it with --depth" in unknown.stderr
-    bad = worldfm(*command, "--scale", -1)
+    bad = worldfm(*command, "--scale", 0)
     assert bad.returncode == 2 and "--scale is metres a unit" in bad.stderr

@@ -129,7 +129,8 @@ def test_haze_is_left_out_and_counted(tmp_path):
         build(discs, "a", CloudSettings(scale=100.0))
 
 
-@pytest.mark.parametrize("settings", [{"scale": -1.0}, {"scale": float("nan")}, {"up": "north"}, {"largest": 0.0}])
+@pytest.mark.parametrize("settings", [{"scale": -1.0}, {"scale": 0.0},
+                                      {"scale": float("nan")}, {"up": "north"}, {"largest": 0.0}])
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValueError, match="got"):
         CloudSettings(**settings)

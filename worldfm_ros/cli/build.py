@@ -12,6 +12,7 @@ import tyro
 from worldfm_ros.cli.fitting import fitting
 from worldfm_ros.cli.topics import TopicOptions
 from worldfm_ros.files import write_whole
+from worldfm_ros.offline import ImageSettings
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.bag import BagFrames
 from worldfm_ros.sources.conventions import Conventions
@@ -79,7 +80,7 @@ def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings(
 
 
 def build_panorama(
-    source: Source, out: Path, distance: Path | None = None, distance_scale: float = 1000.0, scale: float = 0.0,
+    source: Source, out: Path, distance: Path | None = None, distance_scale: float = 1000.0, scale: float | None = None,
     depth: Completer = None,
     settings: tyro.conf.OmitArgPrefixes[PanoramaSettings] = PanoramaSettings(),
 ) -> None:
@@ -90,7 +91,7 @@ def build_panorama(
         out: the world folder to write; a world that is there is replaced.
         distance: map of the distance along each ray: a 16-bit picture, or an .npy file of metres. Else it is estimated.
         distance_scale: units a metre of a 16-bit map.
-        scale: metres a unit of estimated distances; 0 = not known, the world's scale is then arbitrary.
+        scale: metres a unit of estimated distances; without it the world's scale is arbitrary.
     """
     from worldfm_ros.sources.panorama import Panorama, read_distances, read_panorama
 
@@ -100,8 +101,34 @@ def build_panorama(
         far = panorama.estimated(rgb, find_completer(depth, source), Progress("estimating depth")) * (scale or 1.0)
     else:
         far = read_distances(distance, len(rgb), distance_scale)
-    metric = distance is not None or scale > 0
+    metric = distance is not None or scale is not None
     world = panorama.build(Panorama(rgb, far), source.stem, settings, metric, Progress("cutting out references"))
+    _finish(world, out)
+
+
+def build_image(
+    source: Source, out: Path, hfov: float | None = None, camera: Path | None = None, scale: float | None = None,
+    depth: Completer = None, model: str = "worldfm-tiny",
+    settings: tyro.conf.OmitArgPrefixes[ImageSettings] = ImageSettings(),
+) -> None:
+    """Build a world from one picture: what it does not show is invented, outward from it.
+
+    Args:
+        source: the picture.
+        out: the world folder to write; a world that is there is replaced.
+        hfov: degrees that the picture shows from its left to its right edge; or give --camera.
+        camera: a camera file (width, height, K, lens) of the picture.
+        scale: metres a unit of the estimated depth; without it the world's scale is arbitrary.
+        model: the frame model that paints what is not known.
+    """
+    from worldfm_ros.generator import load_model
+    from worldfm_ros.offline import build, fitting_size
+    from worldfm_ros.sources.image import read_picture
+
+    check_scale(scale)
+    rgb, intrinsics = fitting_size(*read_picture(source, hfov, camera), 2 * settings.width)
+    world = build(rgb, intrinsics, source.stem, find_completer(depth, source), load_model(model), settings, scale,
+                  Progress("painting outward"))
     _finish(world, out)
 
 
@@ -142,9 +169,9 @@ def find_completer(name: str | None, source: Path):
     return load_completer(name)
 
 
-def check_scale(scale: float) -> None:
-    """Raise ValueError unless lengths can be multiplied by it; 0 = not known."""
-    if not 0 <= scale < float("inf"):
+def check_scale(scale: float | None) -> None:
+    """Raise ValueError unless lengths can be multiplied by it, or it is not known."""
+    if scale is not None and not 0 < scale < float("inf"):
         raise ValueError(f"--scale is metres a unit, above 0; leave it out where it is not known; got {scale:g}")
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "world build transforms": "build:build_transforms",
     "world build colmap": "build:build_colmap",
     "world build panorama": "build:build_panorama",
+    "world build image": "build:build_image",
     "world build ply": "build:build_ply",
     "world build synthetic": "build:build_synthetic",
     "world info": "world:info",

@@ -22,17 +22,17 @@ UP = {"z": "identity", "-z": "x2", "y": "x1", "-y": "x-1", "x": "y-1", "-x": "y1
 class CloudSettings:
     """How points become a world.
 
-    scale: metres a unit of the file; 0 = not known, and lengths stay as they are.
+    scale: metres a unit of the file; None = not known, and lengths stay as they are.
     up: the axis of the file that points upwards: z, -z, y, -y (COLMAP's, usual for Gaussian splats), x or -x.
     largest: splats with a larger radius than this, metres, are left out: haze, not surface.
     """
 
-    scale: float = 0.0
+    scale: float | None = None
     up: str = "z"
     largest: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale < np.inf or not self.largest > 0:
+        if (self.scale is not None and not 0 < self.scale < np.inf) or not self.largest > 0:
             raise ValueError(f"scale is metres a unit, above 0, and largest metres, got {self.scale}, {self.largest}")
         if self.up not in UP:
             raise ValueError(f"up is one of {', '.join(UP)}, got {self.up!r}")
@@ -57,7 +57,7 @@ def build(discs: Discs, name: str, settings: CloudSettings = CloudSettings()) ->
     labels = None if discs.labels is None else discs.labels[keep]
     anchors = AnchorMap.from_points(points[keep], discs.colors[keep], labels, radius[keep])
     discs.skipped.update({f"splats larger than {settings.largest:g} m": int((~keep).sum())} if not keep.all() else {})
-    return World(name, anchors, [], spacing, metric=settings.scale > 0)
+    return World(name, anchors, [], spacing, metric=settings.scale is not None)
 
 
 def usual_spacing(points: np.ndarray) -> float:
