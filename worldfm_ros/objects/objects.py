@@ -57,12 +57,13 @@ class MovingObject:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """An object at a stamp: its mesh in the world, its instance id, its label, and where its own axes are."""
+    """An object at a stamp: its mesh in the world, its instance id, its label, and where its own axes are, in which its
+    box is upright."""
 
     mesh: Mesh
     id: int
     label: int
-    T_world_object: Pose
+    T_world_object: Pose = field(default_factory=Pose.identity)
 
 
 @dataclass(frozen=True, eq=False)
