@@ -90,7 +90,7 @@ def test_a_scan_is_built_and_described(tmp_path):
     facts = json.loads(worldfm("world", "info", tmp_path / "w", "--json").stdout)
     world = read_world(tmp_path / "w")
     assert (facts["name"], facts["anchors"], facts["keyframes"]) == ("scan", len(world.anchors), len(world.keyframes))
-    assert facts["format_version"] == 1 and facts["scale"] == "metric" and facts["spacing"] == 0.05
+    assert facts["format_version"] == 2 and facts["scale"] == "metric" and facts["spacing"] == 0.05
     assert facts["bounds"][0][0] < -1.5 and facts["bounds"][1][0] > 1.5
 
 

@@ -244,7 +244,7 @@ def damage_missing(folder):
 
 def damage_newer(folder):
     text = (folder / MANIFEST).read_text()
-    (folder / MANIFEST).write_text(text.replace("format_version: 1", "format_version: 2"))
+    (folder / MANIFEST).write_text(text.replace("format_version: 2", "format_version: 3"))
 
 
 def damage_cut(folder):
@@ -281,7 +281,7 @@ def damage_photograph_cut(folder):
     "damage, message",
     [
         (damage_missing, "world.yaml is missing; make one with `worldfm world build`"),
-        (damage_newer, "format version 2, this worldfm_ros reads up to 1"),
+        (damage_newer, "format version 3, this worldfm_ros reads up to 2"),
         (damage_cut, "world.yaml is damaged"),
         (damage_cut_early, "world.yaml is damaged"),
         (damage_no_yaml, "world.yaml is damaged"),
@@ -356,7 +356,8 @@ def test_every_entry_of_the_manifest_is_checked(tmp_path):
 
 def harmless(path, value):
     """A number in a matrix or box may be negative, an empty map has no bounds, labels need not be there."""
-    negative = value == -1 and (path[-2:-1] in (("K",), ("T_world_camera",)) or "bounds" in path and len(path) == 4)
+    negative = value == -1 and (path[-2:-1] in (("K",), ("T_world_camera",)) or "bounds" in path and len(path) == 4
+                                or path[0] == "boxes" and len(path) == 3)
     unlabelled = path[0] == "labels" and (value == "missing" and len(path) == 2 or value == {} and len(path) == 1)
     return negative or unlabelled or path == ("anchors", "bounds") and value is None
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+import json
+import subprocess
+import sys
+import tempfile
 import time
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.anchors import FIELDS, TILE, AnchorMap, Anchors
 from worldfm_ros.world.renderer import THREADS, AnchorView, render
+from worldfm_ros.world.storage import World, write_world
 
 CLOSING = 0.75  # splat radius over point spacing that closes a surface (half the diagonal of a grid cell is 0.71)
 DEPTH_MAX = 1000.0  # metres, Open3D's cut
+SPACING = 0.016  # metres between the points of a room of 1 M
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +73,38 @@ def room_scene(points: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     spacing = np.sqrt(areas.sum() / points)
     cloud, color = np.concatenate(clouds), np.concatenate(colors)
     return cloud, color, AnchorMap.from_points(cloud, color, radius=CLOSING * spacing)
+
+
+def large_map(room: AnchorMap, points: int) -> AnchorMap:
+    """A room, and so many copies of it behind the camera that the map has `points` points. They share their arrays."""
+    anchors = AnchorMap()
+    for k in range(max(1, round(points / len(room)))):
+        shift = np.array([-4 * TILE * (k % 8 + (k > 0)), 3 * TILE * (k // 8), 0.0]) if k else np.zeros(3)
+        for tile in room.tiles:
+            anchors.insert_tile(Anchors(tile.origin + shift, *(getattr(tile, name) for name in FIELDS)))
+    return anchors
+
+
+def measure_large(points: int, repeats: int, budget: int) -> dict:
+    """The room of 1 M points alone and in a map of `points`: in memory, and on the disk with `budget` MiB in memory."""
+    square = Intrinsics.from_hfov(512, 512, np.radians(60))
+    pose = Pose.looking_at([-1, -1, 1.4], [4, 1.5, 1])
+    room = room_scene(1_000_000, np.random.default_rng(0))[2]
+    anchors = large_map(room, points)
+    with tempfile.TemporaryDirectory() as folder:
+        write_world(World("large", anchors, [], SPACING), folder)
+        command = [sys.executable, "-m", "worldfm_ros.bench.stored", folder, str(budget), str(repeats)]
+        stored = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def seen(of: AnchorMap) -> Callable[[], AnchorView]:
+        return lambda: render(of.visible(pose, square), pose, square)
+
+    works = seen(room), seen(anchors)
+    seconds = np.array([[clock(work) for work in works] for _ in range(repeats + 1)])[1:]
+    alone, ms = (float(x) for x in 1e3 * np.median(seconds, axis=0))
+    return {"points": len(anchors), "alone_ms": alone, "ms": ms, "ratio": ms / alone, "stored_ms": stored["ms"],
+            "stored_ratio": stored["ms"] / alone, "budget_mb": budget, "resident_mb": stored["resident_mb"],
+            "tiles_mb": stored["tiles_mb"]}
 
 
 def measure_case(case: RenderCase, repeats: int) -> dict:

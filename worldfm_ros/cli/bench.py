@@ -16,7 +16,7 @@ from rich.table import Table
 
 from worldfm_ros.bench.environment import environment, in_words
 from worldfm_ros.bench.plot import draw_plot, title_of
-from worldfm_ros.bench.render import measure_case, render_cases
+from worldfm_ros.bench.render import measure_case, measure_large, render_cases
 from worldfm_ros.files import write_json
 from worldfm_ros.world.renderer import THREADS
 
@@ -26,7 +26,8 @@ RANDOM_NOTE = ("The weights are random: what bfloat16 costs is about right, but 
                "autoencoder cost can only be told of a trained model (--model).")
 
 
-def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1_000_000) -> None:
+def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1_000_000,
+                 in_map: tuple[int, ...] = (1_000_000, 10_000_000, 50_000_000), budget: int = 256) -> None:
     """Time the anchor renderer beside Open3D's project_to_rgbd_image (CPU): same points, same camera.
 
     Ours draws splats into depth, colours, labels and coverage, from a map that sorted the points once when they were
@@ -39,6 +40,8 @@ def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1
         json: write the figures to this file.
         repeats: timed runs of each.
         points: points of the scenes (one scene has four times as many).
+        in_map: points of maps of which a room with 1 M is seen: in memory, and on the disk (about a minute for 50 M).
+        budget: MiB of a map on the disk that may be in memory.
     """
     cases, machine = [], environment(THREADS)
     title = f"anchor renderer, {THREADS} threads; medians of {repeats} runs"
@@ -56,8 +59,23 @@ def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1
                           *(f"{row[key]:.1f}" for key in ("ms", "open3d_ms", "open3d_sorted_ms", "speedup")),
                           f"{row['agree']:.1%}")
     console.print(table)
+    with console.status("large maps"):
+        large = [measure_large(count, repeats, budget) for count in in_map]
+    if large:
+        console.print(large_table(large, budget))
     if json is not None:
-        write_json(json, {"cases": cases, "environment": machine})
+        write_json(json, {"cases": cases, "large": large, "environment": machine})
+
+
+def large_table(rows: list[dict], budget: int) -> Table:
+    table = columns(f"a room of 1 M points in a larger map, 512x512; on the disk with {budget} MiB",
+                    "points in the map", "room alone ms", "in the map ms", "ratio", "on the disk ms", "ratio",
+                    "resident MiB")
+    for row in rows:
+        table.add_row(f"{row['points'] / 1e6:.0f} M", *(f"{row[key]:.1f}" for key in ("alone_ms", "ms")),
+                      f"{row['ratio']:.2f}", f"{row['stored_ms']:.1f}", f"{row['stored_ratio']:.2f}",
+                      f"{row['resident_mb']:.0f}")
+    return table
 
 
 def bench_generate(

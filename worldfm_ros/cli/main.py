@@ -27,6 +27,8 @@ COMMANDS = {
     "world build synthetic": "build:build_synthetic",
     "world info": "world:info",
     "world export": "world:export",
+    "world merge": "maps:merge_worlds",
+    "world cut": "maps:cut_world",
     "model list": "model:list_models",
     "model info": "model:info",
     "model import": "model:import_checkpoint",

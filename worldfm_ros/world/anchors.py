@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 import math
@@ -16,7 +17,9 @@ CELLS = 32  # along each side of a tile (0.125 m); the anchors of a tile are kep
 BLOCK = 512  # consecutive anchors of a tile that the renderer culls and draws together
 NEAR = 0.05  # metres; nothing nearer than this to the camera is drawn
 TOLERANCE = 1e-6  # of the terms of a culling test; the renderer's float32 projection is off by less
-FIELDS = {"points": np.float32, "colors": np.uint8, "labels": np.uint16, "radius": np.float32}
+FIELDS = {"points": np.float32, "colors": np.uint8, "labels": np.uint16, "radius": np.float32, "frames": np.int32,
+          "confidence": np.uint8}
+SCAN, MEASURED = -1, 255  # the frame of what a builder made; the confidence of what was measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,9 @@ class Anchors:
     """One tile's anchors: structure of arrays, positions relative to `origin` so that float32 is exact far from zero.
 
     points (N, 3) float32, metres, relative to origin; colors (N, 3) uint8 RGB; labels (N,) uint16, 0 = none,
-    radius (N,) float32, metres: the disc that closes the surface between an anchor and its neighbours (0 = one pixel).
+    radius (N,) float32, metres: the disc that closes the surface between an anchor and its neighbours (0 = one pixel);
+    frames (N,) int32: the keyframe that it was inserted with, SCAN = it was there before; confidence (N,) uint8:
+    MEASURED, or less: generated, and so sure is the depth (254 = certain). None: all of them of the scan, measured.
     """
 
     origin: np.ndarray  # (3,) float64, metres, world
@@ -32,11 +37,17 @@ class Anchors:
     colors: np.ndarray
     labels: np.ndarray
     radius: np.ndarray
+    frames: np.ndarray | None = None
+    confidence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "origin", np.asarray(self.origin, dtype=np.float64))
         n = len(self.points)
-        for name, shape in {"points": (n, 3), "colors": (n, 3), "labels": (n,), "radius": (n,)}.items():
+        for name, value in {"frames": SCAN, "confidence": MEASURED}.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.full(n, value, FIELDS[name]))
+        for name in FIELDS:
+            shape = (n, 3) if name in ("points", "colors") else (n,)
             array = np.ascontiguousarray(getattr(self, name))
             if array.shape != shape or array.dtype != FIELDS[name]:
                 raise ValueError(
@@ -77,9 +88,12 @@ class Anchors:
 
 
 class AnchorMap:
-    """All anchors of a world, in tiles. It changes only through `insert` and `insert_tile`."""
+    """All anchors of a world, in tiles. It changes only through `insert`, `insert_tile` and `keep`.
+
+    revision: a number that is another after each change."""
 
     def __init__(self) -> None:
+        self.revision = 0
         self._tiles: dict[tuple[int, int, int], Anchors] = {}
         self._boxes: np.ndarray | None = None  # of `tiles`, made when first needed
 
@@ -111,8 +125,9 @@ class AnchorMap:
         corners = np.array([tile.bounds for tile in self.tiles])
         return np.stack([corners[:, 0].min(0), corners[:, 1].max(0)])
 
-    def insert(self, points, colors, labels=None, radius=0.0) -> None:
-        """Add anchors: world points (N, 3) metres, RGB (N, 3) uint8, labels (N,), radius (N,) or one number.
+    def insert(self, points, colors, labels=None, radius=0.0, frames=SCAN, confidence=MEASURED) -> None:
+        """Add anchors: world points (N, 3) metres, RGB (N, 3) uint8, labels (N,), and radius, frames and confidence,
+        each (N,) or one number.
 
         Within a tile, anchors are kept in Morton order of 0.125 m cells: neighbours in memory are neighbours in space,
         so a block of them is small. In a cell they keep the order in which they came. Inserting in parts gives the same
@@ -124,7 +139,8 @@ class AnchorMap:
         n = len(points)
         colors = np.asarray(colors)
         labels = np.zeros(n, np.uint16) if labels is None else np.asarray(labels).astype(np.uint16)
-        radius = np.broadcast_to(np.asarray(radius, np.float32), (n,))
+        numbers = {"radius": radius, "frames": frames, "confidence": confidence}
+        numbers = [np.broadcast_to(np.asarray(value, FIELDS[name]), (n,)) for name, value in numbers.items()]
         keys = np.floor(points / TILE).astype(np.int64)
         order = np.lexsort(keys.T[::-1])
         starts = np.flatnonzero(np.any(np.diff(keys[order], axis=0, prepend=keys[order][:1] - 1), axis=1))
@@ -132,7 +148,7 @@ class AnchorMap:
             key = tuple(int(k) for k in keys[index[0]])
             origin = (np.array(key) + 0.5) * TILE
             local = (points[index] - origin).astype(np.float32)
-            self._add(key, Anchors(origin, local, colors[index], labels[index], radius[index]))
+            self._add(key, Anchors(origin, local, colors[index], labels[index], *(part[index] for part in numbers)))
 
     def insert_tile(self, anchors: Anchors) -> None:
         """Add a tile as it was stored; it keeps its order unless the map has anchors there already."""
@@ -140,7 +156,27 @@ class AnchorMap:
         if key in self._tiles:
             self._add(key, anchors)
         elif len(anchors):
-            self._tiles[key], self._boxes = anchors, None
+            self._set(key, anchors)
+
+    def keep(self, choose: Callable[[Anchors], np.ndarray | None]) -> int:
+        """Remove anchors: `choose` says of a tile which stay, (N,) bool, None = all. Returns how many have gone."""
+        gone = 0
+        for key in sorted(self._tiles):
+            tile = self._tiles[key]
+            mask = choose(tile)
+            if mask is None or mask.all():
+                continue
+            gone += len(tile) - int(mask.sum())
+            if mask.any():
+                self._set(key, tile.select(mask))
+            else:
+                del self._tiles[key]
+                self._boxes, self.revision = None, self.revision + 1
+        return gone
+
+    def _set(self, key: tuple[int, int, int], anchors: Anchors) -> None:
+        self._tiles[key], self._boxes = anchors, None
+        self.revision += 1
 
     def _add(self, key: tuple[int, int, int], anchors: Anchors) -> None:
         old = self._tiles.get(key)
@@ -150,22 +186,28 @@ class AnchorMap:
                 *(np.concatenate([getattr(old, f.name), getattr(anchors, f.name)]) for f in fields(Anchors)[1:]),
             )
         order = np.argsort(morton_codes(anchors.points), kind="stable")
-        self._tiles[key], self._boxes = anchors.select(order), None
+        self._set(key, anchors.select(order))
 
     def visible(self, T_world_camera: Pose, intrinsics: Intrinsics) -> list[Anchors]:
         """The tiles that the view frustum may touch (conservative), nearest first: what the renderer is handed."""
         tiles = self.tiles
         if self._boxes is None:
             self._boxes = np.array([tile_box(tile) for tile in tiles]).reshape(-1, 7)
-        middle, half, radius = self._boxes[:, :3] - T_world_camera.translation, self._boxes[:, 3:6], self._boxes[:, 6:]
-        KR = intrinsics.matrix @ T_world_camera.rotation.as_matrix().T
-        planes = frustum(intrinsics)
-        normals = planes[:, :3] @ KR
-        slack = (np.abs(middle) + half) @ (np.abs(planes[:, :3]) @ np.abs(KR)).T * TOLERANCE
-        farthest = middle @ normals.T + half @ np.abs(normals).T + radius * planes[:, 3]  # along each inward normal
-        seen = np.flatnonzero(~np.any(farthest + slack < planes[:, 4], axis=1))
-        distance = np.linalg.norm(np.maximum(0, np.abs(middle) - half), axis=1)
-        return [tiles[k] for k in seen[np.argsort(distance[seen], kind="stable")]]
+        return [tiles[k] for k in touched(self._boxes, T_world_camera, intrinsics)[0]]
+
+
+def touched(boxes: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the boxes (T, 7), as `tile_box` gives them, the view frustum may touch (conservative), nearest first;
+    and the distance (T,) of each, metres."""
+    middle, half, radius = boxes[:, :3] - T_world_camera.translation, boxes[:, 3:6], boxes[:, 6:]
+    KR = intrinsics.matrix @ T_world_camera.rotation.as_matrix().T
+    planes = frustum(intrinsics)
+    normals = planes[:, :3] @ KR
+    slack = (np.abs(middle) + half) @ (np.abs(planes[:, :3]) @ np.abs(KR)).T * TOLERANCE
+    farthest = middle @ normals.T + half @ np.abs(normals).T + radius * planes[:, 3]  # along each inward normal
+    seen = np.flatnonzero(~np.any(farthest + slack < planes[:, 4], axis=1))
+    distance = np.linalg.norm(np.maximum(0, np.abs(middle) - half), axis=1)
+    return seen[np.argsort(distance[seen], kind="stable")], distance
 
 
 def morton_codes(points: np.ndarray) -> np.ndarray:

@@ -9,16 +9,34 @@ import numpy as np
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 
+NOT_LENT = np.float32(1e-3)  # metres; the depth of a pixel that shows nothing to others: as if a finger lay on the lens
+
+
+def lookup(keyframe, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where world points (N, 3) fall in this view: pixels (N, 2), z (N,) metres, and whether they are in it."""
+    camera = keyframe.T_world_camera.inverse().apply(points)
+    z = camera[:, 2]
+    front = z > 1e-3
+    pixels = keyframe.intrinsics.project(np.where(front[:, None], camera, [0.0, 0.0, 1.0]))
+    inside = front & np.all(
+        (pixels >= -0.5) & (pixels < [keyframe.intrinsics.width - 0.5, keyframe.intrinsics.height - 0.5]), 1
+    )
+    return pixels, z, inside
+
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """One observed view. rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none."""
+    """One observed view. rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none, NOT_LENT = shows nothing.
+
+    inserted: it came while driving (insertion.py); of a painted picture only what was invented shows.
+    """
 
     id: int
     rgb: np.ndarray
     depth: np.ndarray
     intrinsics: Intrinsics
     T_world_camera: Pose
+    inserted: bool = False
 
     @classmethod
     def of(cls, frame: RgbdFrame) -> Keyframe:
@@ -36,13 +54,4 @@ class Keyframe:
                 f"keyframe {self.id}: expected depth {size} float32, got {self.depth.shape} {self.depth.dtype}"
             )
 
-    def lookup(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where world points (N, 3) fall in this view: pixels (N, 2), z (N,) metres, and whether they are in it."""
-        camera = self.T_world_camera.inverse().apply(points)
-        z = camera[:, 2]
-        front = z > 1e-3
-        pixels = self.intrinsics.project(np.where(front[:, None], camera, [0.0, 0.0, 1.0]))
-        inside = front & np.all(
-            (pixels >= -0.5) & (pixels < [self.intrinsics.width - 0.5, self.intrinsics.height - 0.5]), 1
-        )
-        return pixels, z, inside
+    lookup = lookup

@@ -47,6 +47,11 @@ ENTRIES: Entries = {
     "chunks": ("a list of names <16 hex digits>.safetensors", _are(_is_file("safetensors"))),
     "views": ("a list of keyframes", _are(lambda view: isinstance(view, dict))),
 }
+TILE_ENTRIES: Entries = {  # from version 2 on, one of each for a chunk
+    "boxes": ("a list of 7 numbers each", _are(_are(_is_number, 7))),
+    "levels": ("a list of lists of names <16 hex digits>.safetensors", _are(_are(_is_file("safetensors")))),
+    "counts": ("a list of lists of whole numbers from 0 up", _are(_are(_is_count))),
+}
 VIEW_ENTRIES: Entries = {
     "id": ("a whole number from 0 up", _is_count),
     "rgb": ("a name <16 hex digits>.png", _is_file("png")),
@@ -61,12 +66,25 @@ LISTS = {"anchors": "chunks", "keyframes": "views"}  # and what tells how long t
 def check_manifest(manifest: object) -> None:
     """Raise ValueError that names the first entry which is missing, is of another kind or does not fit the others."""
     _check(manifest, ENTRIES)
+    if manifest["format_version"] > 1:
+        _check(manifest, TILE_ENTRIES)
+        _check_tiles(manifest)
     for number, view in enumerate(manifest["views"]):
         _check(view, VIEW_ENTRIES, f"views[{number}].")
     for kind, listed in LISTS.items():
         announced, found = manifest[kind]["files"], len(manifest[listed])
         if announced != found:
             raise ValueError(f"it announces {announced} {listed} and lists {found}: cut short?")
+
+
+def _check_tiles(manifest: dict) -> None:
+    """That what is told of the chunks is told of each."""
+    for name in TILE_ENTRIES:
+        if len(manifest[name]) != len(manifest["chunks"]):
+            raise ValueError(f"it lists {len(manifest['chunks'])} chunks and {len(manifest[name])} {name}: cut short?")
+    for number, (coarse, counts) in enumerate(zip(manifest["levels"], manifest["counts"], strict=True)):
+        if len(counts) != 1 + len(coarse):
+            raise ValueError(f"counts[{number}] is of the chunk and of each of its {len(coarse)} levels, got {counts}")
 
 
 def _check(content: object, entries: Entries, prefix: str = "") -> None:

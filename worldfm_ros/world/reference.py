@@ -39,7 +39,7 @@ class ReferenceChooser:
     def __init__(self, anchors: AnchorMap, keyframes: Sequence[Keyframe]) -> None:
         self._anchors, self._keyframes = anchors, keyframes
         self._chosen: dict[tuple[Cell, Intrinsics, int], tuple[Keyframe, ...]] = {}
-        self._map_size = (0, 0)
+        self._map_state = (0, 0)
 
     def choose(self, T_world_camera: Pose, intrinsics: Intrinsics, count: int = REFERENCES) -> tuple[Keyframe, ...]:
         """At most `count` references for a camera, the best first; none when no keyframe shows anything that it sees.
@@ -50,10 +50,10 @@ class ReferenceChooser:
             raise ValueError(f"the number of references is 1 or more, got {count}")
         if not self._keyframes:
             return ()
-        map_size = (len(self._anchors), len(self._keyframes))
-        if map_size != self._map_size:
+        map_state = (self._anchors.revision, len(self._keyframes))
+        if map_state != self._map_state:
             self._chosen.clear()
-            self._map_size = map_size
+            self._map_state = map_state
         height = min(max(1, PIXELS * intrinsics.height // intrinsics.width), TALLEST)
         cell, small = cell_of(T_world_camera), intrinsics.resized(PIXELS, height)
         if (cell, small, count) not in self._chosen:

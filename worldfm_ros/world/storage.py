@@ -1,7 +1,8 @@
 """The world folder: how a world is kept on disk.
 
     world.yaml                        what belongs to the world, with a checksum; replaced atomically, it alone decides
-    anchors/<sha256>.safetensors      one tile of anchors each: origin, points, colors, labels, radius
+    anchors/<sha256>.safetensors      one tile of anchors each: origin, points, colors, labels, radius; and where some
+                                      were inserted while driving, frames and confidence. Coarser levels of it likewise
     keyframes/<sha256>.png            photographs (RGB) and depths (uint16 millimetres, 0 = none)
 
 Files are named by the sha256 of their bytes (16 hex digits), written before world.yaml points at them and removed after
@@ -10,30 +11,29 @@ it no longer does: a crash at any instant leaves the old or the new world, and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 import hashlib
 from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 import yaml
 
 from worldfm_ros.files import write_whole
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.anchors import FIELDS, AnchorMap, Anchors
+from worldfm_ros.world.anchors import AnchorMap, tile_box
+from worldfm_ros.world.chunks import WorldError, chunk_bytes, damaged, name_of, read_chunk, verified
 from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.levels import levels
 from worldfm_ros.world.manifest import ARBITRARY, METRIC, check_manifest
+from worldfm_ros.world.stored_keyframes import Pictures, StoredKeyframe
+from worldfm_ros.world.stored_map import StoredMap, StoredTile
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # version 1 had no boxes and levels of tiles, and in them no frames and no confidence
 ANCHORS, KEYFRAMES, MANIFEST = "anchors", "keyframes", "world.yaml"
+TILES_SHARE = 0.75  # of the memory of a world that stays on the disk
 CHECKSUM = "checksum: "  # the last line of world.yaml: the sha256 of what is above it, where it is there
-
-
-class WorldError(ValueError):
-    """A world folder that cannot be read, with the file and what to do."""
 
 
 @dataclass(eq=False)
@@ -41,8 +41,8 @@ class World:
     """A scene: its anchors and keyframes. `spacing` is the usual distance between anchors, metres."""
 
     name: str
-    anchors: AnchorMap
-    keyframes: list[Keyframe]
+    anchors: AnchorMap | StoredMap
+    keyframes: Sequence[Keyframe]
     spacing: float
     label_names: dict[int, str] = field(default_factory=dict)
     frame_id: str = "map"
@@ -68,9 +68,9 @@ def read_world(path: str | Path) -> World:
     manifest = read_manifest(path)
     anchors = AnchorMap()
     for name in manifest["chunks"]:
-        anchors.insert_tile(_read_chunk(path / ANCHORS / name))
+        anchors.insert_tile(read_chunk(path / ANCHORS / name))
     if len(anchors) != manifest["anchors"]["count"]:
-        raise _damaged(
+        raise damaged(
             path / MANIFEST, f"{manifest['anchors']['count']} anchors are announced, {len(anchors)} are there"
         )
     keyframes = [_read_keyframe(path / KEYFRAMES, entry) for entry in manifest["views"]]
@@ -83,6 +83,32 @@ def read_world(path: str | Path) -> World:
         manifest["frame_id"],
         manifest["scale"] == METRIC,
     )
+
+
+def open_world(path: str | Path, memory: int) -> World:
+    """A world folder whose tiles and pictures stay on the disk, and of which at most about `memory` bytes are kept:
+    three quarters for tiles, the rest for keyframes. It does not change. Raises WorldError, also later, of a damaged
+    file. A world of version 1 is to be written again first: `worldfm world merge OLD --out NEW`."""
+    path = Path(path)
+    manifest = read_manifest(path)
+    if manifest["format_version"] < 2:
+        raise WorldError(f"{path} has format version 1, whose tiles cannot stay on the disk; write it again with "
+                         f"`worldfm world merge {path} --out NEW`")
+    spacing, tiles = manifest["anchors"]["spacing"], []
+    for name, coarse, counts, box in zip(*(manifest[key] for key in ("chunks", "levels", "counts", "boxes")),
+                                         strict=True):
+        files = tuple(path / ANCHORS / file for file in (name, *coarse))
+        tiles.append(StoredTile(files, tuple(counts), np.array(box, np.float64)))
+    anchors = StoredMap(tiles, spacing, int(memory * TILES_SHARE))
+    pictures = Pictures(memory - anchors.budget, lambda entry: _read_keyframe(path / KEYFRAMES, entry))
+    keyframes = tuple(StoredKeyframe(entry, pictures, *_camera(path, entry)) for entry in manifest["views"])
+    return World(manifest["name"], anchors, keyframes, spacing, manifest["labels"], manifest["frame_id"],
+                 manifest["scale"] == METRIC)
+
+
+def load_world(path: str | Path, map_memory: int = 0) -> World:
+    """A world in memory; or on the disk, with about `map_memory` MiB of it in memory. Raises WorldError."""
+    return open_world(path, map_memory << 20) if map_memory else read_world(path)
 
 
 def read_manifest(path: str | Path) -> dict:
@@ -100,14 +126,14 @@ def read_manifest(path: str | Path) -> dict:
                 "update worldfm_ros or build the world again"
             )
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise _damaged(file, f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+        raise damaged(file, f"{type(error).__name__}: {' '.join(str(error).split())}") from None
     try:
         check_manifest(manifest)
     except ValueError as error:
-        raise _damaged(file, str(error)) from None
+        raise damaged(file, str(error)) from None
     content, _, told = text.rpartition(f"\n{CHECKSUM}")
     if content and told.strip() != _sum(content + "\n"):
-        raise _damaged(file, f"its last line is not its checksum (was it edited? then take the line {CHECKSUM!r} out)")
+        raise damaged(file, f"its last line is not its checksum (was it edited? then take the line {CHECKSUM!r} out)")
     return manifest
 
 
@@ -117,7 +143,13 @@ def _sum(text: str) -> str:
 
 def _manifest(world: World, path: Path) -> dict:
     """Write every file that `world` needs and say which: counts first, lists last, so that a cut file is noticed."""
-    chunks = [_store(path / ANCHORS, ".safetensors", _chunk_bytes(tile)) for tile in world.anchors.tiles]
+    chunks, boxes, coarse, counts = [], [], [], []
+    for tile in world.anchors.tiles:
+        chunks.append(_store(path / ANCHORS, ".safetensors", chunk_bytes(tile)))
+        boxes.append(tile_box(tile).tolist())
+        further = list(levels(tile, world.spacing))
+        coarse.append([_store(path / ANCHORS, ".safetensors", chunk_bytes(level)) for level in further])
+        counts.append([len(tile), *map(len, further)])
     views = [_store_keyframe(path / KEYFRAMES, keyframe) for keyframe in world.keyframes]
     bounds = world.anchors.bounds
     return {
@@ -136,26 +168,15 @@ def _manifest(world: World, path: Path) -> dict:
         "keyframes": {"files": len(views)},
         "labels": {int(label): name for label, name in world.label_names.items()},
         "chunks": chunks,
+        "boxes": boxes,
+        "levels": coarse,
+        "counts": counts,
         "views": views,
     }
 
 
-def _chunk_bytes(tile: Anchors) -> bytes:
-    return save_tensors({"origin": tile.origin, **{name: getattr(tile, name) for name in FIELDS}})
-
-
-def _read_chunk(file: Path) -> Anchors:
-    try:
-        return Anchors(**load_tensors(_verified(file)))
-    except WorldError:
-        raise
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise _damaged(file, str(error)) from None
-
-
 def _store_keyframe(folder: Path, keyframe: Keyframe) -> dict:
-    millimetres = np.rint(keyframe.depth * 1000.0)
-    depth = np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
+    depth = _millimetres(keyframe.depth)
     return {
         "id": int(keyframe.id),
         "rgb": _store(folder, ".png", _png(keyframe.rgb[..., ::-1])),
@@ -163,24 +184,43 @@ def _store_keyframe(folder: Path, keyframe: Keyframe) -> dict:
         "size": [int(keyframe.intrinsics.width), int(keyframe.intrinsics.height)],
         "K": keyframe.intrinsics.matrix.ravel().tolist(),
         "T_world_camera": [*keyframe.T_world_camera.translation.tolist(), *keyframe.T_world_camera.quaternion.tolist()],
+        **({"inserted": True} if keyframe.inserted else {}),
     }
 
 
-def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
+def in_millimetres(depth: np.ndarray) -> np.ndarray:
+    """Depth (H, W) float32 as it comes back from the disk."""
+    return (_millimetres(depth) / 1000.0).astype(np.float32)
+
+
+def _millimetres(depth: np.ndarray) -> np.ndarray:
+    millimetres = np.rint(depth * 1000.0)
+    return np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
+
+
+def _camera(path: Path, entry: dict) -> tuple[Intrinsics, Pose]:
     try:
-        intrinsics = Intrinsics.from_matrix(*entry["size"], entry["K"])
-        pose = Pose.from_quaternion(entry["T_world_camera"][:3], entry["T_world_camera"][3:])
+        return (Intrinsics.from_matrix(*entry["size"], entry["K"]),
+                Pose.from_quaternion(entry["T_world_camera"][:3], entry["T_world_camera"][3:]))
+    except ValueError as error:
+        raise damaged(path / MANIFEST, f"keyframe {entry}: {error}") from None
+
+
+def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
+    intrinsics, pose = _camera(folder.parent, entry)
+    try:
         rgb, depth = (
-            cv2.imdecode(np.frombuffer(_verified(folder / entry[name]), np.uint8), cv2.IMREAD_UNCHANGED)
+            cv2.imdecode(np.frombuffer(verified(folder / entry[name]), np.uint8), cv2.IMREAD_UNCHANGED)
             for name in ("rgb", "depth")
         )
         return Keyframe(
-            entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose
+            entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose,
+            entry.get("inserted", False) is True,
         )
     except WorldError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder.parent / MANIFEST, f"keyframe {entry}: {error}") from None
+        raise damaged(folder.parent / MANIFEST, f"keyframe {entry}: {error}") from None
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -188,25 +228,15 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _store(folder: Path, suffix: str, data: bytes) -> str:
-    name = hashlib.sha256(data).hexdigest()[:16] + suffix
+    name = name_of(data) + suffix
     if not (folder / name).exists():
         write_whole(folder / name, data)
     return name
 
 
-def _verified(file: Path) -> bytes:
-    """The bytes of a file that is named by its hash."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise _damaged(file, str(error)) from None
-    if hashlib.sha256(data).hexdigest()[:16] != file.stem:
-        raise _damaged(file, f"its {len(data)} bytes do not have the checksum in its name")
-    return data
-
-
 def _remove_unreferenced(path: Path, manifest: dict) -> None:
-    needed = {*manifest["chunks"], *(view[name] for view in manifest["views"] for name in ("rgb", "depth"))}
+    coarse = (name for files in manifest["levels"] for name in files)
+    needed = {*manifest["chunks"], *coarse, *(view[name] for view in manifest["views"] for name in ("rgb", "depth"))}
     for folder in (ANCHORS, KEYFRAMES):
         for file in (path / folder).iterdir():
             if file.name not in needed:
@@ -219,6 +249,3 @@ def _foreign(path: Path) -> list[Path]:
         entry for entry in path.iterdir() if entry.name not in (ANCHORS, KEYFRAMES) and not entry.name.startswith(".")
     ]
 
-
-def _damaged(file: Path, reason: str) -> WorldError:
-    return WorldError(f"{file} is damaged: {reason}; build the world again or restore the file")
