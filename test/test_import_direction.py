@@ -35,6 +35,7 @@ FLOORS = (
     ("world",),
     ("painting", "drive", "objects"),
     ("generator", "truth"),
+    ("growth",),
     ("evaluation", "offline", "page", "report", "trajectories"),
     ("nodes",),
     ("bench", "replay"),

@@ -22,7 +22,7 @@ from worldfm_ros.sources.rgbd_folder import read_poses
 MAX_RATE = 1000.0
 MAX_PORT = 65535
 MAX_TIMEOUT = 60.0  # seconds
-PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig", "camera", "objects")  # which may begin with ~
+PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig", "camera", "objects", "save_folder")  # with ~
 ROS_NAME = r"[A-Za-z_]\w*"
 
 
@@ -62,6 +62,11 @@ class SimulationArguments:
     rig: str = argument("", "YAML file of several cameras in place of one; what it says beats the camera's arguments")
     objects: str = argument("", "what moves in the world: an objects.yaml (docs/objects.md); demo: a person who walks "
                                 "through the demo world")
+    map_memory: int = argument(0, "MiB of the world that are kept in memory, the rest stays on the disk; 0 = all of it")
+    grow: bool = argument(False, "the map grows where the robot sees what it does not have (docs/growth.md)")
+    completer: str = argument("smooth", "what completes the depth of frames that the map grows by, such as depth-tiny")
+    save_folder: str = argument("", "world folder to save a grown world to, at the end and by ~/save_map")
+    autosave: float = argument(0.0, "seconds between saves to save_folder while the map grows; 0 = at the end")
     robot: str = argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
                                "several simulations share a ROS domain")
     tf_prefix: str = argument("", "before the frames odom, base_link, camera_link and camera_frame, such as r1/: for "
@@ -105,6 +110,11 @@ class SimulationArguments:
             raise ValueError(f"the bag {self.bag} exists and is never overwritten; choose another name or remove it")
         if self.camera:
             read_sensor_file(self.camera)
+        if self.map_memory < 0 or (self.grow and self.map_memory):
+            raise ValueError("map_memory is MiB, 0 = all of the world; a map that grows is all in memory, got "
+                             f"{self.map_memory}")
+        if self.autosave and not (self.grow and self.save_folder):
+            raise ValueError("autosave is for a map that grows; add grow:=true and save_folder:=FOLDER")
         if self.objects:
             read_objects(objects_file(self.objects))
         if self.params_file and not Path(self.params_file).is_file():

@@ -21,7 +21,17 @@ def load_camera(settings: CameraParameters, again: bool, say: Say):
     """
     generator = load_generator_of(settings)
     measure(generator, settings, say)
-    return generator
+    return growing(generator, settings)
+
+
+def growing(generator, settings: CameraParameters):
+    """The generator; or, where the map grows, the one that lets it. Raises ValueError for an unknown completer."""
+    if not settings.grow:
+        return generator
+    from worldfm_ros.depth.find import load_completer
+    from worldfm_ros.growth import GrowingGenerator
+
+    return GrowingGenerator(generator, load_completer(settings.completer))
 
 
 def load_generator_of(settings: CameraParameters):
@@ -30,9 +40,10 @@ def load_generator_of(settings: CameraParameters):
         raise ValueError("the parameter world is empty; give a world folder, as `worldfm world build` makes it")
     # Imported here, because compiled code takes seconds to load and Ctrl-C must be heard meanwhile.
     from worldfm_ros.generator import load_generator
-    from worldfm_ros.world.storage import read_world
+    from worldfm_ros.world.storage import load_world
 
-    return load_generator(read_world(settings.world), settings.model, settings.seed, settings.preset, settings.objects)
+    world = load_world(settings.world, settings.map_memory)
+    return load_generator(world, settings.model, settings.seed, settings.preset, settings.objects)
 
 
 def measure(generator, settings: CameraParameters, say: Say) -> None:

@@ -37,6 +37,12 @@ class CameraParameters(SensorParameters):
     seed: int = describe(0, "seed of the frame model", 0, changes=True)
     objects: str = describe("", "what moves in the world: an objects.yaml (docs/objects.md), or demo; empty = nothing",
                             changes=True)
+    map_memory: int = describe(0, "MiB of the world that are kept in memory, the rest stays on the disk; 0 = all of it",
+                               0, 1 << 20, changes=True)
+    grow: bool = describe(False, "the map grows where a frame shows what it does not have; frames then depend on the "
+                                 "drive (docs/growth.md)", changes=True)
+    completer: str = describe("smooth", "what completes the depth of frames that the map grows by, such as depth-tiny")
+    autosave: float = describe(0.0, "seconds between saves to save_folder while the map grows; 0 = at the end", 0.0)
     map_frame: str = describe("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes; frame_id of the images")
     parent_frame: str = describe("", "frame that the camera is mounted on: it publishes its mount as static TF; empty "
@@ -52,7 +58,8 @@ class CameraParameters(SensorParameters):
     jpeg_quality: int = describe(90, "quality of JPEG images", 1, 100)
     qos: str = describe("reliable", "how the topics are offered: reliable, sensor_data (best effort) or latched")
     autostart: bool = describe(True, "configure and activate at once; false = wait for the lifecycle's transitions")
-    save_folder: str = describe("", "world folder that the service ~/save_map writes", changes=True)
+    save_folder: str = describe("", "world folder that ~/save_map writes, and a map that grows at the end",
+                                changes=True)
     allowed_folders: list[str] = describe([], "folders that a world, model, camera file or save_folder set at run time "
                                               "must be in; empty = any")
 
@@ -61,6 +68,10 @@ class CameraParameters(SensorParameters):
                               "qos": QOS}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"parameter {name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.grow and self.map_memory:
+            raise ValueError("a map that grows is in memory; set map_memory to 0, or grow to false")
+        if self.autosave and not (self.grow and self.save_folder):
+            raise ValueError("autosave is for a map that grows: set grow to true and save_folder to a folder")
         if self.lockstep and self.mode != "rate":
             raise ValueError(f"in lockstep the simulator's steps say when, at the rate asked; got mode {self.mode!r}")
         parse_mount(self.mount)

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from worldfm_ros.nodes.camera_loading import load_generator_of, measure
+from worldfm_ros.nodes.camera_loading import growing, load_generator_of, measure
 from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.graph import GLOBAL_TOPICS
@@ -70,12 +70,12 @@ class CameraRig(Node):
 
     def _load(self, settings: CameraParameters, again: bool, say):
         """The generator of a camera, the same for all cameras that ask for the same."""
-        key = settings.world, settings.model, settings.seed, settings.preset, settings.objects
+        key = settings.world, settings.model, settings.seed, settings.preset, settings.objects, settings.map_memory
         generator = None if again else self._generators.get(key)
         if generator is None:
             generator = self._generators[key] = load_generator_of(settings)
         measure(generator, settings, say)
-        return generator
+        return growing(generator, settings)
 
     def close(self) -> None:
         for camera in self.cameras:

@@ -41,6 +41,7 @@ class CameraServices:
         node.create_service(Trigger, "~/save_map", self._save)
         node.create_service(LoadMap, "~/load_map", self._load)
         node.create_service(SetCameraInfo, "set_camera_info", self._calibrate)  # beside camera_info, as tools expect it
+        node.create_service(Trigger, "~/reset_world", self._reload)
         node.create_subscription(Bool, "trigger", self._on_trigger, TRIGGERS)
 
     def _problem(self) -> str:

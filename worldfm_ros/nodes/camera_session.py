@@ -29,6 +29,7 @@ from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.mounts import mount_transforms
 from worldfm_ros.nodes.objects import States, Whereabouts, generate_at, objects_of
 from worldfm_ros.nodes.qos import loss_to_expect
+from worldfm_ros.nodes.saving import Saving
 from worldfm_ros.nodes.stepped_camera import SteppedCamera
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
 from worldfm_ros.nodes.tf_history import ExtrapolationFuture, seconds
@@ -36,7 +37,7 @@ from worldfm_ros.nodes.worker import NewestWorker, WorkThread
 from worldfm_ros.sensor.sensor import Sensor
 from worldfm_ros.world.storage import write_world
 
-REMADE = ("world", "model", "preset", "seed", "objects")  # a change of these loads the generator again
+REMADE = ("world", "model", "preset", "seed", "objects", "grow", "map_memory")  # a change loads another generator
 PATHS = ("world", "model", "camera", "camera_info_url", "objects", "randomize", "save_folder")
 
 Done = Callable[[bool, str], None]  # whether the image was published, and what became of it
@@ -93,6 +94,7 @@ class CameraSession:
             node.create_publisher(TFMessage, "/tf_static", latched).publish(TFMessage(transforms=[
                 to_transform_stamped(pose, parent, child, stamp) for pose, parent, child in mount]))
         self._refused: Counter[str] = Counter()
+        self._saving = Saving(node, self)
         self.health = Health(node, self._refused, FrameAccounts(self.outputs.topics))
         doubts = [*settings.doubts(), loss_to_expect(settings.qos, 3 * settings.width * settings.height, os.environ)]
         for doubt in filter(None, doubts):
@@ -128,6 +130,7 @@ class CameraSession:
         """Stop painting, and tell the final accounts. Once."""
         if self.health.accounts.final:
             return
+        self._saving.close()
         self._worker.close()
         if self.listener and (not self._begun or not self._tf_has_publisher()):
             for _ in self.listener.waiting():

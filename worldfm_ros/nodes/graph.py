@@ -91,6 +91,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
         "world": str(world),
         "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
         "camera": arguments.camera and str(Path(arguments.camera).resolve()),
+        "save_folder": arguments.save_folder and str(Path(arguments.save_folder).resolve()),
         "objects": arguments.objects and str(objects_file(arguments.objects).resolve()),
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
         "map_frame": arguments.map_frame or read_manifest(world)["frame_id"],
@@ -103,7 +104,8 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
     executable = RIG if arguments.rig else "frame_camera"
     names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "tf_timeout",
-             "always_on", "lockstep", "camera", "objects",
+             "always_on", "lockstep", "camera", "objects", "grow", "completer", "map_memory",
+             "save_folder", "autosave",
              *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
     nodes = [NodeSpec(executable, arguments.namespace, parameters(f"{camera}/{executable}", names, **follows),
                       respawns=True)]
