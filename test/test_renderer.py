@@ -336,7 +336,7 @@ def test_bench_writes_its_contract(tmp_path):
     file = tmp_path / "render.json"
     code = "import sys; from worldfm_ros.cli.main import main; assert main() == 0; assert 'torch' not in sys.modules"
     told = subprocess.run([sys.executable, "-c", code, "bench", "render", "--json", str(file), "--repeats", "1",
-                           "--points", "20000"], check=True, capture_output=True, text=True).stdout
+                           "--points", "20000", "--in-map", "60000"], check=True, capture_output=True, text=True).stdout
     report = json.loads(file.read_text())
     cases, machine = report["cases"], report["environment"]
     assert " ".join(in_words(machine).split()) in " ".join(told.split())
@@ -346,4 +346,6 @@ def test_bench_writes_its_contract(tmp_path):
                                "speedup", "agree", "threads"}
         assert case["speedup"] == pytest.approx(case["open3d_ms"] / case["ms"])
         assert 0 < case["visible"] <= case["points"] and case["agree"] > 0.99
+    (large,) = report["large"]
+    assert large["points"] == 60000 and 0 < large["tiles_mb"] < large["budget_mb"] and large["stored_ms"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["render.json"]

@@ -14,6 +14,7 @@ from worldfm_ros.objects.objects import NOTHING, Objects, Placed, load_objects
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.painting.painted import Painted
 from worldfm_ros.threads import before_torch
+from worldfm_ros.world.anchors import Anchors
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.reference import ReferenceChooser
 from worldfm_ros.world.renderer import AnchorView, render
@@ -63,6 +64,15 @@ class ComposingModel(FrameModel, Protocol):
         ...
 
 
+@runtime_checkable
+class DrawingModel(FrameModel, Protocol):
+    """A FrameModel that has a renderer of its own, for where its network is."""
+
+    def draw(self, tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics) -> AnchorView:
+        """As world.renderer.render, and the same images."""
+        ...
+
+
 class FrameGenerator:
     """A world seen through a frame model. Frames are independent (docs/frame_model.md, The same bytes)."""
 
@@ -70,13 +80,14 @@ class FrameGenerator:
         """`objects` name the world's labels that they have; where they are is said for each frame."""
         self.world, self.objects = objects.named(world), objects
         self.model = model
+        self._draw = model.draw if isinstance(model, DrawingModel) else render
         self._references = ReferenceChooser(world.anchors, world.keyframes)
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
         """The view of a camera at T_world_camera (optical axes), with what moves where it is then (`Objects.at`)."""
         # explicit memory: the anchors, drawn from the target pose
         tiles = self.world.anchors.visible(T_world_camera, intrinsics)
-        drawing = populate(render(tiles, T_world_camera, intrinsics), objects, T_world_camera, intrinsics)
+        drawing = populate(self._draw(tiles, T_world_camera, intrinsics), objects, T_world_camera, intrinsics)
         # implicit memory: the keyframes that together show most of what is seen from there
         references = self._references.choose(T_world_camera, intrinsics)
         # the picture

@@ -85,11 +85,11 @@ def large_map(room: AnchorMap, points: int) -> AnchorMap:
     return anchors
 
 
-def measure_large(points: int, repeats: int, budget: int) -> dict:
-    """The room of 1 M points alone and in a map of `points`: in memory, and on the disk with `budget` MiB in memory."""
+def measure_large(seen_points: int, points: int, repeats: int, budget: int) -> dict:
+    """A room of `seen_points` alone and in a map of `points`: in memory, and on the disk with `budget` MiB in memory."""
     square = Intrinsics.from_hfov(512, 512, np.radians(60))
     pose = Pose.looking_at([-1, -1, 1.4], [4, 1.5, 1])
-    room = room_scene(1_000_000, np.random.default_rng(0))[2]
+    room = room_scene(seen_points, np.random.default_rng(0))[2]
     anchors = large_map(room, points)
     with tempfile.TemporaryDirectory() as folder:
         write_world(World("large", anchors, [], SPACING), folder)

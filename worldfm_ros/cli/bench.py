@@ -40,7 +40,7 @@ def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1
         json: write the figures to this file.
         repeats: timed runs of each.
         points: points of the scenes (one scene has four times as many).
-        in_map: points of maps of which a room with 1 M is seen: in memory, and on the disk (about a minute for 50 M).
+        in_map: points of maps of which a room with `points` is seen: in memory, and on the disk (about a minute for 50 M).
         budget: MiB of a map on the disk that may be in memory.
     """
     cases, machine = [], environment(THREADS)
@@ -60,7 +60,7 @@ def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1
                           f"{row['agree']:.1%}")
     console.print(table)
     with console.status("large maps"):
-        large = [measure_large(count, repeats, budget) for count in in_map]
+        large = [measure_large(points, count, repeats, budget) for count in in_map]
     if large:
         console.print(large_table(large, budget))
     if json is not None:
@@ -68,11 +68,11 @@ def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1
 
 
 def large_table(rows: list[dict], budget: int) -> Table:
-    table = columns(f"a room of 1 M points in a larger map, 512x512; on the disk with {budget} MiB",
+    table = columns(f"a room in a larger map, 512x512; on the disk with {budget} MiB",
                     "points in the map", "room alone ms", "in the map ms", "ratio", "on the disk ms", "ratio",
                     "resident MiB")
     for row in rows:
-        table.add_row(f"{row['points'] / 1e6:.0f} M", *(f"{row[key]:.1f}" for key in ("alone_ms", "ms")),
+        table.add_row(f"{row['points'] / 1e6:.3g} M", *(f"{row[key]:.1f}" for key in ("alone_ms", "ms")),
                       f"{row['ratio']:.2f}", f"{row['stored_ms']:.1f}", f"{row['stored_ratio']:.2f}",
                       f"{row['resident_mb']:.0f}")
     return table

@@ -26,9 +26,10 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.composed import View, applied, candidates_of
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.painting.painted import Painted
+from worldfm_ros.painting.torch_renderer import TorchRenderer
 from worldfm_ros.share import find_model
 from worldfm_ros.world.keyframes import Keyframe
-from worldfm_ros.world.renderer import AnchorView
+from worldfm_ros.world.renderer import AnchorView, render
 
 REFERENCE_BYTES = 1 << 30  # of keyframes that stay encoded
 
@@ -64,6 +65,8 @@ class LearnedPainter:
         self.model = model
         self.run = run or Eager()
         self.on_stage: Callable[[str], None] = lambda stage: None
+        on_gpu = model.device.type == "cuda"
+        self.draw = TorchRenderer(model.device).render if on_gpu else render  # the anchors, where the network is
         self.noise = NOISES[model.settings.noise](seed)
         self.references = EncodedReferences(REFERENCE_BYTES)
         self._modulations: dict[float, Modulation] = {}
