@@ -86,7 +86,7 @@ def large_map(room: AnchorMap, points: int) -> AnchorMap:
 
 
 def measure_large(seen_points: int, points: int, repeats: int, budget: int) -> dict:
-    """A room of `seen_points` alone and in a map of `points`: in memory, and on the disk with `budget` MiB in memory."""
+    """A room of `seen_points` alone and in a map of `points`: in memory, and on the disk with `budget` MiB kept."""
     square = Intrinsics.from_hfov(512, 512, np.radians(60))
     pose = Pose.looking_at([-1, -1, 1.4], [4, 1.5, 1])
     room = room_scene(seen_points, np.random.default_rng(0))[2]

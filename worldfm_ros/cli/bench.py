@@ -40,7 +40,7 @@ def bench_render(*, json: Path | None = None, repeats: int = 15, points: int = 1
         json: write the figures to this file.
         repeats: timed runs of each.
         points: points of the scenes (one scene has four times as many).
-        in_map: points of maps of which a room with `points` is seen: in memory, and on the disk (about a minute for 50 M).
+        in_map: points of maps of which a room with `points` is seen: in memory, and on the disk (minutes for 50 M).
         budget: MiB of a map on the disk that may be in memory.
     """
     cases, machine = [], environment(THREADS)
