@@ -164,7 +164,8 @@ def test_objects_are_not_inserted(world):
     from worldfm_ros.objects import shapes
     from worldfm_ros.objects.objects import Placed
 
-    box = Placed(shapes.box((0.3, 0.5, 1.0), (255, 0, 255)).at(Pose.planar(0.6, 0.0, 0.0)), 1, 77)
+    place = Pose.planar(0.6, 0.0, 0.0)
+    box = Placed(shapes.box((0.3, 0.5, 1.0), (255, 0, 255)).at(place), 1, 77, place)
     frame = load_generator(world).generate(INTO[0], CAMERA, [box])
     view = completed(frame, INTO[0], CAMERA, Smooth())
     assert (frame.instances == 1).sum() > 50 and view.known[frame.instances == 1].all()
