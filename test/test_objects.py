@@ -47,6 +47,10 @@ def cast(mesh, T_world_camera, intrinsics):
     return scene.cast_rays(o3d.core.Tensor(started))["t_hit"].numpy() + np.float32(0.05)
 
 
+def placed(mesh, number, label):
+    return Placed(mesh, number, label, Pose.identity())
+
+
 def intersection_over_union(a, b):
     return np.sum(a & b) / np.sum(a | b)
 
@@ -70,7 +74,7 @@ def test_a_sphere_is_where_geometry_says():
     ball = shapes.ellipsoid((1.0, 1.0, 1.0), (200, 0, 0)).at(Pose.planar(3.0, 0.2, 0.0))
     eye = Pose.looking_at([0, 0, 0], [1, 0, 0])
     frame = FrameGenerator(World("void", AnchorMap(), [], 0.1), load_generator(room_world(2)).model).generate(
-        eye, CAMERA_WIDE, [Placed(ball, 3, 9)])
+        eye, CAMERA_WIDE, [placed(ball, 3, 9)])
     rays = CAMERA_WIDE.unproject(np.ones((120, 160))) @ eye.rotation.as_matrix().T
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     centre = np.array([3.0, 0.2, 0.0])
@@ -105,7 +109,7 @@ def _touched(instances):
 def test_a_ghost_is_not_painted_over_an_object(world):
     """References show the wall behind it; of that nothing is on it: a box of one colour stays of one colour."""
     wall = shapes.box((0.1, 1.0, 1.0), (255, 0, 255)).at(Pose.planar(0.8, 0.0, 0.0))
-    frame = load_generator(world).generate(EYE, CAMERA_WIDE, [Placed(wall, 1, 50)])
+    frame = load_generator(world).generate(EYE, CAMERA_WIDE, [placed(wall, 1, 50)])
     inner = ~_touched((frame.instances == 0).astype(np.uint16))
     colors = frame.rgb[inner & (np.abs(frame.depth - np.median(frame.depth[inner])) < 0.3)]
     assert len(colors) > 200 and colors[:, 1].max() == 0 and colors[:, 0].min() > 100
@@ -115,8 +119,8 @@ def test_anchors_hide_what_is_behind_them_and_objects_each_other(world):
     generator = load_generator(world)
     behind = shapes.box((0.3, 0.3, 2.0), (255, 0, 0)).at(Pose.planar(2.6, 0.0, 0.0))  # outside of the room
     drawn = generator.generate(EYE, CAMERA_WIDE).coverage
-    assert not generator.generate(EYE, CAMERA_WIDE, [Placed(behind, 1, 50)]).instances[drawn].any()
-    near, far = (Placed(shapes.box((0.2, 0.6, 4.0), (0, 255, 0)).at(Pose.planar(x, 0.0, 0.0)), i, 50)
+    assert not generator.generate(EYE, CAMERA_WIDE, [placed(behind, 1, 50)]).instances[drawn].any()
+    near, far = (placed(shapes.box((0.2, 0.6, 4.0), (0, 255, 0)).at(Pose.planar(x, 0.0, 0.0)), i, 50)
                  for x, i in ((0.3, 1), (1.2, 2)))
     for order in ([near, far], [far, near]):
         frame = generator.generate(EYE, CAMERA_WIDE, order)
@@ -127,7 +131,7 @@ def test_an_object_through_the_near_plane_is_cut():
     slab = shapes.box((4.0, 0.4, 0.1), (90, 90, 90)).at(Pose.planar(0.0, 0.0, 0.0))
     eye = Pose.looking_at([0.0, 0.0, 0.3], [1.0, 0.0, 0.3])
     generator = FrameGenerator(World("void", AnchorMap(), [], 0.1), load_generator(room_world(2)).model)
-    frame = generator.generate(eye, CAMERA_WIDE, [Placed(slab, 1, 1)])
+    frame = generator.generate(eye, CAMERA_WIDE, [placed(slab, 1, 1)])
     exact = cast(slab, eye, CAMERA_WIDE)
     assert intersection_over_union(frame.instances > 0, np.isfinite(exact)) > 0.99
 
@@ -141,8 +145,8 @@ def test_clouds_are_objects_too(tmp_path):
     read = read_mesh(tmp_path / "ball.ply")
     assert read.is_cloud and read.vertices[:, 2].min() == 0 and (read.colors == [30, 60, 90]).all()
     generator = FrameGenerator(World("void", AnchorMap(), [], 0.1), load_generator(room_world(2)).model)
-    placed = Placed(read.at(Pose.planar(2.0, 0.0, 0.0)), 4, 5)
-    frame = generator.generate(Pose.looking_at([0, 0, 0.4], [1, 0, 0.4]), CAMERA_WIDE, [placed])
+    ball = placed(read.at(Pose.planar(2.0, 0.0, 0.0)), 4, 5)
+    frame = generator.generate(Pose.looking_at([0, 0, 0.4], [1, 0, 0.4]), CAMERA_WIDE, [ball])
     assert (frame.instances == 4).sum() > 500
 
 
