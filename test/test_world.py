@@ -224,9 +224,9 @@ def test_a_world_survives_the_disk(room, tmp_path):
 
 def test_writing_twice_is_the_same_and_leaves_nothing_behind(room, tmp_path):
     write_world(room, tmp_path / "w")
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("*.png")}
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("keyframes/*")}
     write_world(room, tmp_path / "w")
-    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("*.png")}
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("keyframes/*")}
     small = World("small", AnchorMap.from_points(np.zeros((1, 3)), np.zeros((1, 3), np.uint8)), [], 0.05)
     write_world(small, tmp_path / "w")
     assert len([p for p in (tmp_path / "w").rglob("*") if p.is_file()]) == 2
@@ -287,7 +287,7 @@ def damage_photograph_cut(folder):
         (damage_no_yaml, "world.yaml is damaged"),
         (damage_chunk, r"anchors/\w+.safetensors is damaged: .* checksum"),
         (damage_chunk_gone, r"anchors/\w+.safetensors is damaged: .*No such file"),
-        (damage_photograph_cut, r"keyframes/\w+.png is damaged: .* checksum"),
+        (damage_photograph_cut, r"keyframes/\w+.webp is damaged: .* checksum"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -54,7 +54,7 @@ TILE_ENTRIES: Entries = {  # from version 2 on, one of each for a chunk
 }
 VIEW_ENTRIES: Entries = {
     "id": ("a whole number from 0 up", _is_count),
-    "rgb": ("a name <16 hex digits>.png", _is_file("png")),
+    "rgb": ("a name <16 hex digits>.webp or .png", _is_file("(webp|png)")),
     "depth": ("a name <16 hex digits>.png", _is_file("png")),
     "size": ("width and height", _are(_is_count, 2)),
     "K": ("9 numbers", _are(_is_number, 9)),

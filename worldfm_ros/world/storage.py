@@ -3,7 +3,8 @@
     world.yaml                        what belongs to the world, with a checksum; replaced atomically, it alone decides
     anchors/<sha256>.safetensors      one tile of anchors each: origin, points, colors, labels, radius; and where some
                                       were inserted while driving, frames and confidence. Coarser levels of it likewise
-    keyframes/<sha256>.png            photographs (RGB) and depths (uint16 millimetres, 0 = none)
+    keyframes/<sha256>.webp           photographs: RGB, lossless
+    keyframes/<sha256>.png            depths (uint16 millimetres, 0 = none); photographs in worlds of version 1
 
 Files are named by the sha256 of their bytes (16 hex digits), written before world.yaml points at them and removed after
 it no longer does: a crash at any instant leaves the old or the new world, and a damaged file is recognised by its name.
@@ -14,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 import hashlib
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 import yaml
 
 from worldfm_ros.files import write_whole
@@ -179,7 +182,7 @@ def _store_keyframe(folder: Path, keyframe: Keyframe) -> dict:
     depth = _millimetres(keyframe.depth)
     return {
         "id": int(keyframe.id),
-        "rgb": _store(folder, ".png", _png(keyframe.rgb[..., ::-1])),
+        "rgb": _store(folder, ".webp", _webp(keyframe.rgb)),
         "depth": _store(folder, ".png", _png(depth)),
         "size": [int(keyframe.intrinsics.width), int(keyframe.intrinsics.height)],
         "K": keyframe.intrinsics.matrix.ravel().tolist(),
@@ -221,6 +224,13 @@ def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(folder.parent / MANIFEST, f"keyframe {entry}: {error}") from None
+
+
+def _webp(rgb: np.ndarray) -> bytes:
+    """A quarter smaller than PNG and decoded in two thirds of the time, when encoded as fast (docs/growth.md)."""
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "WEBP", lossless=True, method=0, quality=20)
+    return stream.getvalue()
 
 
 def _png(image: np.ndarray) -> bytes:
