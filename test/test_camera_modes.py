@@ -25,11 +25,12 @@ from test_encodings import decode_compressed_depth
 from test_frame_camera import HEIGHT, WIDTH, Bench, Recorder, Robot, good_tf, start_camera
 
 from worldfm_ros.geometry import Pose
-from worldfm_ros.nodes import camera_outputs
+from worldfm_ros.nodes import camera_outputs, health
 from worldfm_ros.nodes.camera_modes import NewPoses
 from worldfm_ros.nodes.camera_parameters import CameraParameters
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, stamp_to_ns
 from worldfm_ros.nodes.frame_camera import FrameCamera
+from worldfm_ros.nodes.ticks import StandingClock
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.storage import World, write_world
 
@@ -103,6 +104,41 @@ def test_ticks_follow_a_clock_of_any_speed_paused_and_looped(ros, bench, real_pe
     turn = next(i for i in range(1, len(seen)) if seen[i] < seen[i - 1])
     for run in (seen[:turn], seen[turn:]):
         assert run == sorted(set(run)), "each tick once, in order, in each loop"
+
+
+def test_a_clock_at_a_tenth_of_real_time_gives_each_tick_once(ros, bench):
+    camera = start_camera(ros, bench, rate=10.0, use_sim_time=True, tf_timeout=5.0)
+    ros.wait_for(bench.clock.get_subscription_count, "discovery")
+    for hundredth in range(1000, 1033):
+        stamp = hundredth * SECOND // 100
+        bench.publish(good_tf(stamp))
+        bench.clock.publish(Clock(clock=ns_to_stamp(stamp)))
+        ros.pause(0.1)
+    ros.wait_for(lambda: bench.stamps()[-1:] == [103 * TENTH], "the last tick")
+    assert bench.stamps() == [101 * TENTH, 102 * TENTH, 103 * TENTH]
+    assert camera.session.health.accounts.counts["overruns"] == 0
+
+
+def test_a_clock_that_stands_still_is_told_once_and_is_waited_for(ros, bench, monkeypatch):
+    monkeypatch.setattr(health, "STANDS", 0.3)
+    monkeypatch.setattr(health, "REPORT_PERIOD", 0.1)
+    start_camera(ros, bench, rate=10.0, use_sim_time=True, tf_timeout=5.0)
+    ros.wait_for(bench.clock.get_subscription_count, "discovery")
+    time = Time(ros, bench, 0.02)
+    for last, stamp in (205, "10.250000000"), (215, "10.750000000"):
+        time.play(last - 10, last)
+        said = f"the clock stands still at {stamp}: is the simulator paused"
+        ros.wait_for(lambda said=said: any(said in warning for warning in bench.warnings), "the warning")
+        ros.wait_for(lambda said=said: said in bench.message, "the diagnostics")
+        ros.pause(0.5)
+        assert sum("stands still" in warning for warning in bench.warnings) == (1 if last == 205 else 2), bench.warnings
+        ros.wait_for(lambda last=last: bench.stamps()[-1:] == [last // 2 * TENTH], "the last image")
+
+
+def test_a_standing_clock_is_timed_from_when_it_was_first_seen_to_stand():
+    clock = StandingClock()
+    assert [clock.look(now, real) for now, real in [(5, 1.0), (5, 3.0), (6, 4.0), (6, 4.5), (2, 5.0), (2, 9.0)]] == [
+        0.0, 2.0, 0.0, 0.5, 0.0, 4.0]
 
 
 # ---- at each new pose

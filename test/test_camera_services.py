@@ -1,5 +1,9 @@
 """Services that change what a camera shows: a calibration, another world; and the one that writes its world."""
 
+import gc
+import threading
+from weakref import WeakSet
+
 import numpy as np
 import pytest
 import yaml
@@ -9,6 +13,7 @@ pytest.importorskip("tf2_msgs")
 
 from nav_msgs.srv import LoadMap
 from rclpy.parameter import Parameter
+from scenes import room_world
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.srv import SetCameraInfo
 from std_srvs.srv import Trigger
@@ -84,6 +89,43 @@ def load(ros, bench, url):  # noqa: F811
 
 def save(ros, bench):  # noqa: F811
     return ask(ros, bench, Trigger, "save_map", Trigger.Request())
+
+
+def test_nothing_stays_of_the_worlds_and_models_that_others_took_the_place_of(ros, bench, robot, tmp_path):  # noqa: F811
+    for name, voxel in ("one", 0.1), ("two", 0.2):
+        write_world(room_world(voxel=voxel, name=name), tmp_path / name)
+    overrides = {"world": str(tmp_path / "one"), "model": "anchors", "width": 32, "height": 24, "always_on": True}
+    camera = ros.spin(FrameCamera(namespace="camera", parameter_overrides=[
+        Parameter(name, value=value) for name, value in overrides.items()]))
+    robot.start()
+    generators, keyframes = WeakSet(), WeakSet()
+
+    def look() -> int:
+        """Images of all that has been loaded, then how many threads there are."""
+        bench.got["image_raw"].clear()
+        ros.wait_for(lambda: len(bench.got["image_raw"]) > 2, "images")
+        generators.add(camera.session.generator)
+        keyframes.update(camera.session.generator.world.keyframes)
+        return threading.active_count()
+
+    def old_are_gone() -> None:
+        gc.collect()
+        ros.wait_for(lambda: len(generators) == 1, "the end of the old generators")
+        newest = camera.session.generator.world.keyframes
+        ros.wait_for(lambda: len(keyframes) == len(newest), "the end of the old keyframes")
+
+    threads = look()
+    for name in ("two", "one", "two"):
+        assert load(ros, bench, str(tmp_path / name)) == LoadMap.Response.RESULT_SUCCESS
+        assert look() == threads
+        assert ask(ros, bench, Trigger, "reload_model", Trigger.Request()).success
+        assert look() == threads
+    old_are_gone()
+    for transition in (camera.trigger_deactivate, camera.trigger_cleanup, camera.trigger_configure,
+                       camera.trigger_activate):
+        transition()
+    assert look() == threads
+    old_are_gone()
 
 
 def test_worlds_are_loaded_and_saved(ros, bench, tmp_path):  # noqa: F811

@@ -215,6 +215,14 @@ def test_a_pyramid_keeps_the_picture_and_its_mean():
     assert len(build_pyramid(rgb[:1, :1]).levels) == 1
 
 
+def test_a_pyramid_leaves_with_its_keyframe():
+    kept, keyframes = Pyramids(), [wall(id=k) for k in range(3)]
+    for keyframe in keyframes:
+        kept.of(keyframe)
+    del keyframe, keyframes[1:]
+    assert len(kept) == 1 and kept.of(keyframes[0]).level(0).shape == keyframes[0].rgb.shape
+
+
 def test_pyramids_are_kept_until_there_are_too_many():
     keyframes = [wall(id=k) for k in range(4)]
     size = build_pyramid(keyframes[0].rgb).pixels.nbytes
@@ -225,4 +233,5 @@ def test_pyramids_are_kept_until_there_are_too_many():
     kept.of(keyframes[0])
     kept.of(keyframes[2])  # the second leaves
     assert kept.of(keyframes[0]) is first
+    assert len(kept) == 2
     np.testing.assert_array_equal(kept.of(keyframes[1]).level(0), keyframes[1].rgb)

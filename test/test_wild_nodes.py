@@ -10,6 +10,7 @@ pytest.importorskip("tf2_msgs")
 from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 from test_frame_camera import Recorder, bench, robot, start_camera  # noqa: F401
 from tf2_msgs.msg import TFMessage
 
@@ -18,6 +19,8 @@ from worldfm_ros.nodes import camera_session, health
 from worldfm_ros.nodes.conversions import to_transform_stamped
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.hints import axes_hint
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def test_a_frame_with_x_forward_is_suspected(ros, bench, robot, monkeypatch):  # noqa: F811
@@ -41,6 +44,26 @@ def test_best_effort_transforms_are_taken(ros, bench):  # noqa: F811
 
     bench.create_timer(0.02, publish)
     ros.wait_for(lambda: camera.session._begun, "a pose")
+    ros.wait_for(lambda: any("/tf sends best effort" in text for text in bench.warnings), "the word about it")
+
+
+@pytest.mark.parametrize("preset, asked, words", [
+    ("reliable", LATCHED, "more durability than is offered and gets nothing: let it ask for durability volatile, or "
+                          "set the parameter qos to latched"),
+    ("sensor_data", QoSProfile(depth=1), "more reliability than is offered and gets nothing: let it ask for best "
+                                         "effort, or set the parameter qos to reliable"),
+])
+def test_subscribers_that_ask_for_too_much_are_told_what_to_change(ros, bench, preset, asked, words):  # noqa: F811
+    ros.spin(FrameCamera(Recorder(), namespace="camera", parameter_overrides=[Parameter("qos", value=preset)]))
+    for _ in range(2):
+        bench.create_subscription(Image, "/camera/depth/image_rect", lambda message: None, asked)
+
+    def said() -> int:
+        return sum("/camera/depth/image_rect asks for " + words in text for text in bench.warnings)
+
+    ros.wait_for(said, "the word about it")
+    ros.pause(0.5)
+    assert said() == 1, bench.warnings
 
 
 def test_transforms_in_a_namespace_are_named(ros, monkeypatch):
@@ -50,8 +73,7 @@ def test_transforms_in_a_namespace_are_named(ros, monkeypatch):
 
     fleet = ros.spin(Node("fleet"))
     fleet.create_subscription(Log, "/rosout", lambda message: said.append(message.msg), 100)
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    static = fleet.create_publisher(TFMessage, "/robot1/tf_static", latched)
+    static = fleet.create_publisher(TFMessage, "/robot1/tf_static", LATCHED)
     static.publish(TFMessage(transforms=[to_transform_stamped(Pose.identity(), "map", "camera_optical_frame", 0)]))
     overrides = [Parameter("always_on", value=True), Parameter("tf_timeout", value=0.1)]
     ros.spin(FrameCamera(Recorder(), namespace="camera", parameter_overrides=overrides))

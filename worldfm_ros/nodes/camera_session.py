@@ -61,7 +61,6 @@ class CameraSession:
         self._node, self.settings, self._load = node, settings, load
         self.sensor: Sensor = settings.sensor
         self._worker = NewestWorker(self._paint, _together(settings), lambda: load(settings, False), thread)
-        self.generator = self._worker.prepared
         self.map_frame = settings.map_frame or self.generator.world.frame_id
         self._begun = False  # whether TF has been known for a tick
         self.paused = False
@@ -75,6 +74,11 @@ class CameraSession:
             self._belongings.destroy()
             self._worker.close()
             raise
+
+    @property
+    def generator(self):
+        """What paints. The worker has the only one, so that the memory of one that it takes the place of is free."""
+        return self._worker.prepared
 
     @property
     def intrinsics(self) -> Intrinsics:
@@ -153,7 +157,7 @@ class CameraSession:
         sensor, generator = new.sensor, self.generator
         if any(getattr(new, name) != getattr(old, name) for name in REMADE):
             generator = self._worker.thread.call(lambda: self._load(new, False))
-        self.settings, self.sensor, self.generator = new, sensor, generator
+        self.settings, self.sensor, self._worker.prepared = new, sensor, generator
         self._worker.together = _together(new)
         if generator.world is not self._world_outputs.world:
             self._world_outputs.tell(generator.world)
@@ -164,7 +168,7 @@ class CameraSession:
 
     def reload(self) -> None:
         """Read world and model again. Raises ValueError or OSError, nothing changed."""
-        self.generator = self._worker.thread.call(lambda: self._load(self.settings, True))
+        self._worker.prepared = self._worker.thread.call(lambda: self._load(self.settings, True))
         self._world_outputs.tell(self.generator.world)
 
     def save(self) -> str:

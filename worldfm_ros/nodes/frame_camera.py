@@ -104,7 +104,11 @@ class FrameCamera(LifecycleNode):
         self.settings = new
 
     def _say(self, text: str, is_bad: bool) -> None:
-        (self.get_logger().warning if is_bad else self.get_logger().info)(text)
+        # on two lines, because rclpy refuses to change the severity of a line
+        if is_bad:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
 
 
 def main(args=None) -> NoReturn:

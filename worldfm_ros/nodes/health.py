@@ -12,7 +12,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 
 from worldfm_ros.nodes.accounts import DROPPED, OVERRUNS, FrameAccounts, losses
-from worldfm_ros.nodes.ticks import missing_clock
+from worldfm_ros.nodes.tf_history import seconds
+from worldfm_ros.nodes.ticks import StandingClock, missing_clock
 
 ACCOUNTS = ": images"  # after a camera's name, in the name of its status
 START_UP = 3.0  # seconds in which missing TF is no news
@@ -20,6 +21,7 @@ WARNING_PERIOD = 5.0  # seconds between two warnings for the same reason
 REPORT_PERIOD = 1.0  # seconds
 TOLERATED = 0.02  # overruns, as a part of the ticks: below that, a slow moment
 STAGES = ("wait_tf", "generate", "publish")  # of an image
+STANDS = 3.0  # seconds of real time without news from the clock until it is said to stand still
 CALM = 3  # reports without overruns until the status is OK again
 
 
@@ -49,6 +51,7 @@ class Health:
         self._stages: dict[str, tuple[int, float]] = {}  # calls and seconds of each stage of an image
         self._warned: dict[str, float] = {}
         self._waits_for = ""
+        self._clock, self._stands = StandingClock(), False
         self._calm = CALM
         self._started = time.monotonic()
         self._reported = self._started, Counter(), 0  # when, and the counts then
@@ -113,14 +116,27 @@ class Health:
 
     def report(self) -> None:
         """Tell the accounts on /diagnostics: once a second, and at the end."""
-        no_clock = "" if self.accounts.final else missing_clock(self._node)  # at the end it may have gone before us
-        if no_clock and not self._node.get_clock().now().nanoseconds:  # else it was there, and has ended
-            self.warn("no_clock", no_clock)
-        array = DiagnosticArray(status=[self._status(no_clock)])
+        problem = "" if self.accounts.final else self._clock_problem()  # at the end it may have gone before us
+        array = DiagnosticArray(status=[self._status(problem)])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
-    def _status(self, no_clock: str) -> DiagnosticStatus:
+    def _clock_problem(self) -> str:
+        """Says in the log that there is no clock, or once that it stands still and once that it goes on."""
+        now, problem = self._node.get_clock().now().nanoseconds, missing_clock(self._node)
+        stood, self._stands = self._stands, bool(now) and self._clock.look(now, time.monotonic()) > STANDS
+        if not now and problem:
+            self.warn("no_clock", problem)
+        if self._stands:
+            why = "nobody publishes /clock any more." if problem else "is the simulator paused, or does it wait?"
+            problem = f"the clock stands still at {seconds(now)}: {why} Images go on when it does"
+        if self._stands and not stood:
+            self._node.get_logger().warning(problem)
+        if stood and not self._stands:
+            self._node.get_logger().info("the clock goes on")
+        return problem
+
+    def _status(self, clock_problem: str) -> DiagnosticStatus:
         counts = self.accounts.counts
         with self._lock:
             now, nothing_seen = time.monotonic(), self._nothing_seen
@@ -141,7 +157,7 @@ class Health:
         unseen = nothing_seen - seen_before
         problems += [f"{unseen} see nothing of the world"] if unseen else []
         problems += [self._waits_for] if self._waits_for else []
-        problems += [no_clock] if no_clock else []
+        problems += [clock_problem] if clock_problem else []
         bad = DiagnosticStatus.ERROR if lost and not rate else DiagnosticStatus.WARN
         return DiagnosticStatus(
             level=bad if problems else DiagnosticStatus.OK,

@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+
+LESS = {  # what a publisher does that offers less, what that means, and what to change; said once
+    QoSPolicyKind.RELIABILITY: "sends best effort: it is taken, and what gets lost on the way is not sent again; "
+                               "let it publish reliable",
+    QoSPolicyKind.DURABILITY: "keeps nothing for late subscribers: it is taken, without what it sent before; "
+                              "let it publish with durability transient_local",
+}
 
 
 class Subscription:
@@ -53,6 +60,8 @@ class Subscription:
         if wanted != self._wanted:
             self._wanted = wanted
             self._subscribe()
+            self._node.get_logger().warning(f"a publisher of {self._arguments[1]} {LESS[event.last_policy_kind]}")
         elif event.last_policy_kind != QoSPolicyKind.DURABILITY:
-            self._node.get_logger().warning(f"a publisher of {self._arguments[1]} offers less than can be taken: "
-                                            f"{event.last_policy_kind.name}", throttle_duration_sec=5.0)
+            name = qos_policy_name_from_kind(event.last_policy_kind)
+            self._node.get_logger().warning(f"a publisher of {self._arguments[1]} offers less {name} than can be taken",
+                                            throttle_duration_sec=5.0)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, MutableMapping
 from time import monotonic, sleep
 
 from rclpy.duration import Duration
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.event_handler import PublisherEventCallbacks, QoSOfferedIncompatibleQoSInfo
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from worldfm_ros.nodes.qos_presets import DEPTH, PRESETS
@@ -30,12 +31,33 @@ def preset(name: str) -> QoSProfile:
 
 
 def publisher(node, kind: type, topic: str, qos: str):
-    """A publisher with a preset that parameters may override. Raises ValueError for a bad override."""
+    """A publisher with a preset that parameters may override; says once what a subscriber that gets nothing of it
+    should change. Raises ValueError for a bad override."""
+    told: set[str] = set()
+
+    def on_more(event: QoSOfferedIncompatibleQoSInfo) -> None:
+        text = more_than_offered(node.resolve_topic_name(topic), event.last_policy_kind)
+        if text not in told:
+            told.add(text)
+            node.get_logger().warning(text)
+
     try:
         return node.create_publisher(kind, topic, preset(qos),
+                                     event_callbacks=PublisherEventCallbacks(incompatible_qos=on_more),
                                      qos_overriding_options=QoSOverridingOptions.with_default_policies())
     except RuntimeError as error:
         raise ValueError(f"the publisher of {topic} cannot be made: {error}") from None
+
+
+def more_than_offered(topic: str, policy: QoSPolicyKind) -> str:
+    """What to do about a subscriber that asks for more of that policy than the topic's publisher offers."""
+    name = qos_policy_name_from_kind(policy).lower()
+    there, here = {
+        QoSPolicyKind.RELIABILITY: ("best effort", "set the parameter qos to reliable"),
+        QoSPolicyKind.DURABILITY: ("durability volatile", "set the parameter qos to latched"),
+    }.get(policy, (f"no {name}", f"override it (qos_overrides.{topic}.publisher.{name})"))
+    return (f"a subscriber of {topic} asks for more {name} than is offered and gets nothing: let it ask for {there}, "
+            f"or {here}")
 
 
 class PacedPublisher:

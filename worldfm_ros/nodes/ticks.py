@@ -15,6 +15,19 @@ def missing_clock(node) -> str:
     return "use_sim_time is set and nobody publishes /clock: start the simulator, or set use_sim_time to false"
 
 
+class StandingClock:
+    """How long a clock has stood still, seconds of real time; a paused simulator's does."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, float] | None = None  # what it showed, ns, and when it was first seen to
+
+    def look(self, now: int, real: float) -> float:
+        """The clock shows `now` (ns) at the real time `real` (s)."""
+        if self._seen is None or self._seen[0] != now:
+            self._seen = now, real
+        return real - self._seen[1]
+
+
 def tick_period(rate: float) -> int:
     """Nanoseconds between two ticks at `rate` Hz. Ticks are at whole multiples of it, for every node alike."""
     return round(SECOND / rate)

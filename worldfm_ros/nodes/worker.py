@@ -65,7 +65,8 @@ class WorkThread:
 
 class NewestWorker(Generic[Item]):
     """Calls `work(item)` in a thread, one item at a time, and in a second thread what that returns, which publishes it;
-    so the next item is worked on meanwhile. What `prepare()` returned in the first thread is `prepared`.
+    so the next item is worked on meanwhile. What `prepare()` returned in the first thread is `prepared`; the owner may
+    put another in its place.
 
     Items offered within `together` seconds belong together (one late TF message may answer several ticks at once); what
     is left of them gives way as soon as a later item is offered.

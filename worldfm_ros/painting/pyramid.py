@@ -7,9 +7,9 @@ aliased to see.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 import threading
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -68,25 +68,26 @@ def build_pyramid(rgb: np.ndarray) -> Pyramid:
 
 
 class Pyramids:
-    """The pyramids of keyframes, built when first asked for. The least recently used leave beyond `limit` bytes."""
+    """The pyramids of keyframes, built when first asked for; each leaves with its keyframe. The least recently used
+    leave beyond `limit` bytes."""
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self.limit = limit
-        self._kept: OrderedDict[int, tuple[Keyframe, Pyramid]] = OrderedDict()
-        self._bytes = 0
+        self._kept: WeakKeyDictionary[Keyframe, Pyramid] = WeakKeyDictionary()  # the least recently used first
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def of(self, keyframe: Keyframe) -> Pyramid:
-        key = id(keyframe)  # the keyframe is kept with its pyramid, so that no other can get its number
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][1]
+            pyramid = self._kept.pop(keyframe, None)
+            if pyramid is not None:
+                self._kept[keyframe] = pyramid
+                return pyramid
         pyramid = build_pyramid(keyframe.rgb)
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = keyframe, pyramid
-                self._bytes += pyramid.pixels.nbytes
-            while self._bytes > self.limit and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1][1].pixels.nbytes
+            self._kept[keyframe] = pyramid
+            while len(self) > 1 and sum(kept.pixels.nbytes for kept in self._kept.values()) > self.limit:
+                self._kept.pop(next(self._kept.keys()), None)
         return pyramid
