@@ -27,7 +27,7 @@ class ComposeSettings:
     Raises ValueError naming the field."""
 
     similarity_weight: float = 1.0
-    sharpness_weight: float = 3.0
+    sharpness_weight: float = 5.0
     doubt_weight: float = 0.02
 
     def __post_init__(self) -> None:
