@@ -133,6 +133,16 @@ def test_the_graph_has_the_nodes_that_were_asked_for(world):
     assert names(record=True, bag="b") == ["frame_camera", "bag_recorder", "viewer", "demo_robot"]
 
 
+def test_a_drive_without_a_camera_records_where_the_robot_was(world):
+    arguments = SimulationArguments(world=str(world), camera="false", record=True, bag="drive", model="not there")
+    nodes = {node.executable: node for node in simulation_graph(arguments)}
+    assert set(nodes) == {"bag_recorder", "demo_robot"} and not arguments.in_lockstep
+    assert [topic.split()[0] for topic in nodes["bag_recorder"].parameters["topics"]] == ["odom", "/tf_static", "/tf"]
+    for what in ({"lockstep": "true"}, {"objects": "demo"}, {"rig": "rig.yaml"}):
+        with pytest.raises(ValueError, match="camera:=false has nothing to do with"):
+            SimulationArguments(camera="false", **what)
+
+
 def test_all_nodes_speak_of_the_worlds_frame(tmp_path):
     write_world(World("yard", AnchorMap(), [], 0.1, frame_id="site"), tmp_path / "yard")
     nodes = simulation_graph(*parse_arguments([f"world:={tmp_path / 'yard'}", "model:=anchors"]))

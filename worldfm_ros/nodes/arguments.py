@@ -22,6 +22,7 @@ from worldfm_ros.sources.rgbd_folder import read_poses
 MAX_RATE = 1000.0
 MAX_PORT = 65535
 MAX_TIMEOUT = 60.0  # seconds
+NO_CAMERA = "false"
 PATHS = ("world", "model", "trajectory", "bag", "params_file", "rig", "camera", "objects", "save_folder")  # with ~
 ROS_NAME = r"[A-Za-z_]\w*"
 
@@ -58,7 +59,8 @@ class SimulationArguments:
     seed: int = argument(0, "seed of the robot's tour and of the model's noise")
     namespace: str = argument("camera", "namespace of the camera's topics")
     camera: str = argument("", "camera file (size, K, distortion, noise ...: docs/sensors.md): a ROS camera_info YAML "
-                               "or a camera.yaml; beats width, height and hfov")
+                               "or a camera.yaml; beats width, height and hfov. false: no camera, for a drive that "
+                               "gets its images later")
     rig: str = argument("", "YAML file of several cameras in place of one; what it says beats the camera's arguments")
     objects: str = argument("", "what moves in the world: an objects.yaml (docs/objects.md); demo: a person who walks "
                                 "through the demo world")
@@ -108,7 +110,9 @@ class SimulationArguments:
             raise ValueError(f"bag:={self.bag} asks for a recording; add record:=true")
         if self.bag and Path(self.bag).exists():
             raise ValueError(f"the bag {self.bag} exists and is never overwritten; choose another name or remove it")
-        if self.camera:
+        if not self.films and (self.rig or self.objects or self.lockstep == "true"):
+            raise ValueError("camera:=false has nothing to do with rig, objects or lockstep:=true; leave them out")
+        if self.camera and self.films:
             read_sensor_file(self.camera)
         if self.map_memory < 0 or (self.grow and self.map_memory):
             raise ValueError("map_memory is MiB, 0 = all of the world; a map that grows is all in memory, got "
@@ -127,11 +131,16 @@ class SimulationArguments:
                 )
             read_poses(self.trajectory)
 
+    @property
+    def films(self) -> bool:
+        """Whether there is a camera at all."""
+        return self.camera != NO_CAMERA
 
     @property
     def in_lockstep(self) -> bool:
         """Whether time waits for the cameras."""
-        return self.lockstep == "true" or (self.lockstep == "auto" and self.record and not self.use_sim_time)
+        return self.lockstep == "true" or (
+            self.lockstep == "auto" and self.record and self.films and not self.use_sim_time)
 
 
 def checked_namespace(name: str, value: str) -> str:

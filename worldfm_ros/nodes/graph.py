@@ -84,13 +84,13 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
         return {name: values[name] for name in names} | wiring | parameters_of(node, blocks) | written
 
     model = str(parameters(f"{camera}/{RIG if arguments.rig else 'frame_camera'}", ("model",))["model"])
-    if model != NO_NETWORK:
+    if arguments.films and model != NO_NETWORK:
         find_model(model)  # before the world, which may have to be built
     world = world_folder(arguments.world)
     values |= {
         "world": str(world),
         "trajectory": arguments.trajectory and str(Path(arguments.trajectory).resolve()),
-        "camera": arguments.camera and str(Path(arguments.camera).resolve()),
+        "camera": arguments.camera and arguments.films and str(Path(arguments.camera).resolve()),
         "save_folder": arguments.save_folder and str(Path(arguments.save_folder).resolve()),
         "objects": arguments.objects and str(objects_file(arguments.objects).resolve()),
         "bag": arguments.bag or f"worldfm_{datetime.now():%Y%m%d_%H%M%S}",
@@ -108,9 +108,8 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
              "save_folder", "autosave",
              *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
     nodes = [NodeSpec(executable, arguments.namespace, parameters(f"{camera}/{executable}", names, **follows),
-                      respawns=True)]
-    inside = [relative(arguments.namespace, name) for name in read_rig(arguments.rig)] if arguments.rig else [
-        arguments.namespace]
+                      respawns=True)] if arguments.films else []
+    inside = camera_namespaces(arguments)
     cameras = [relative(namespace, "frame_camera") for namespace in inside]
     if arguments.record:
         recorder = parameters(f"{top}/bag_recorder", ("bag", "lockstep", "split"),
@@ -118,7 +117,7 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
                               wait_for=[*cameras, "demo_robot"], **follows)
         nodes.append(NodeSpec("bag_recorder", parameters=recorder, listens=True))
     wait_for = [*cameras, *(["bag_recorder"] if arguments.record else [])]  # the robot holds still until they are there
-    if arguments.viewer:
+    if arguments.viewer and inside:
         image = relative(inside[0], "image_raw")
         shown = parameters(f"{top}/viewer", ("host", "port", "world", "map_frame"), image=image,
                            base_frame=f"{arguments.tf_prefix}base_link", use_sim_time=follows["use_sim_time"])
@@ -128,6 +127,13 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     robot = parameters(f"{top}/demo_robot", names, wait_for=wait_for, use_sim_time=arguments.use_sim_time)
     nodes.append(NodeSpec("demo_robot", parameters=robot))
     return [_within(arguments.robot, node) for node in nodes] if arguments.robot else nodes
+
+
+def camera_namespaces(arguments: SimulationArguments) -> list[str]:
+    """Where the cameras' topics are, relative; none without a camera."""
+    if arguments.rig:
+        return [relative(arguments.namespace, name) for name in read_rig(arguments.rig)]
+    return [arguments.namespace] if arguments.films else []
 
 
 def _within(robot: str, node: NodeSpec) -> NodeSpec:
@@ -145,9 +151,9 @@ def _also(arguments: SimulationArguments, model: str) -> dict[str, str]:
     """Topics of each camera, with their types, that there is something on in this simulation alone."""
     cameras = read_rig(arguments.rig).values() if arguments.rig else [{}]
     also = {"instances/image_raw": "sensor_msgs/msg/Image"} if arguments.objects else {}
-    if all(tells_confidence(str(camera.get("model", model))) for camera in cameras):
+    if arguments.films and all(tells_confidence(str(camera.get("model", model))) for camera in cameras):
         also["confidence/image_raw"] = "sensor_msgs/msg/Image"
-    if arguments.camera and read_randomization(arguments.camera):
+    if arguments.camera and arguments.films and read_randomization(arguments.camera):
         also["randomization"] = "std_msgs/msg/String"
     return also
 
