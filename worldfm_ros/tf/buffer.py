@@ -80,7 +80,8 @@ class TransformBuffer:
             if stamp_ns is None:
                 stamp_ns = self.latest_common_stamp(target, source)
             up_source, up_target, common = self._paths(target, source, stamp_ns)
-            return up_target[common].inverse() @ up_source[common]
+            T_common_source = self._along(_before(up_source, common), stamp_ns)
+            return self._along(_before(up_target, common), stamp_ns).inverse() @ T_common_source
 
     def latest_common_stamp(self, target: str, source: str) -> int | None:
         """The newest stamp at which `lookup` can answer, nanoseconds; None when everything between is static."""
@@ -143,8 +144,16 @@ class TransformBuffer:
         self._frames |= {parent, child}
         self._refused.pop(child, None)
 
-    def _paths(self, target: str, source: str, stamp: int | None) -> tuple[dict[str, Pose], dict[str, Pose], str]:
-        """The ways up from source and from target, {ancestor: T_ancestor_start}, and where they meet."""
+    def _along(self, frames: list[str], stamp: int) -> Pose:
+        """T_end_start of a way up through these frames. Composed when both ways are known to meet: requests look often
+        while they wait, and to compose takes most of the time."""
+        T_frame_start = Pose.identity()
+        for frame in frames:
+            T_frame_start = self._edges[frame].at(stamp)[1] @ T_frame_start
+        return T_frame_start
+
+    def _paths(self, target: str, source: str, stamp: int | None) -> tuple[list[str], list[str], str]:
+        """The ways up from source and from target, frame by frame, and where they meet."""
         for frame in (target, source):
             if frame not in self._frames:
                 cause = self._refused.get(frame) or UnknownFrame("frames that transforms have named: "
@@ -159,16 +168,16 @@ class TransformBuffer:
         return up_source, up_target, common
 
     def _climb(self, frame: str, stamp: int | None, until: Container[str]):
-        """The way up to a frame in `until`, to the root or to a gap: ({ancestor: T_ancestor_frame}, gap or None)."""
-        way = {frame: Pose.identity()}
+        """The way up to a frame in `until`, to the root or to a gap: (its frames, gap or None)."""
+        way = [frame]
         while frame not in until and frame in self._edges:
             try:
-                parent, pose = self._edges[frame].at(stamp)
+                parent = self._edges[frame].parent_at(stamp)
             except TransformError as gap:
                 return way, gap
             if parent in way:
                 return way, TransformLoop(f"going up from parent to parent runs in a loop: {', '.join([*way, parent])}")
-            way[parent] = pose @ way[frame]
+            way.append(parent)
             frame = parent
         return way, None
 
@@ -176,7 +185,7 @@ class TransformBuffer:
         """Why two ways up do not meet: a final gap, else a transform refused where a way ends, else a gap."""
         gaps = [gap for _, gap in ways if gap is not None]
         final = [gap for gap in gaps if gap.final]
-        ends = [next(reversed(way)) for way, gap in ways if gap is not None or not gaps]
+        ends = [way[-1] for way, gap in ways if gap is not None or not gaps]
         refused = [self._refused[end] for end in ends if end in self._refused]
         roots = " and ".join(repr(end) for end in ends)
         return [*final, *refused, *gaps, NotConnected(f"they are in different trees, with the roots {roots}")][0]
@@ -221,9 +230,8 @@ class TransformBuffer:
         return [(request, outcome) for request, outcome in decided if outcome is not None]
 
 
-def _before(way: dict[str, Pose], end: str) -> list[str]:
-    frames = list(way)
-    return frames[:frames.index(end)]
+def _before(way: list[str], end: str) -> list[str]:
+    return way[:way.index(end)]
 
 
 def _call_back(answers) -> None:
