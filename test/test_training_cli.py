@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import torch
 
 from training.__main__ import check_out, follow, main
-from training.builders import procedural
+from training.builders import Inputs, procedural
 from training.data.shards import write_shards
 from training.recipes import RECIPES, find_recipe
 from worldfm_ros.frame_model.checkpoint import load_model_folder
@@ -56,6 +56,11 @@ def test_a_student_and_a_composer_learn_together_and_become_a_model(chain, tmp_p
     assert model.composer.enter.weight.abs().max() > 0
     before, after = (x.transformer.state_dict() for x in (student, model))
     assert any(not torch.equal(before[name], after[name].float().to(before[name].dtype)) for name in before)
+
+    for goes_on_from in (out, out / "model"):
+        stage = recipe.stage(Inputs(goes_on_from, tmp_path / "on", 6, lambda count: ()))
+        composer = stage.networks["painter"].composer
+        assert torch.equal(composer.enter.weight, model.composer.enter.weight.float())
 
 
 # ---- recipes

@@ -181,11 +181,12 @@ def compose_stage(settings: ComposeSettings, **network) -> StageMaker:
 
 
 def compose_finish_stage(settings: ComposeSettings, sizes: Sizes) -> StageMaker:
-    """Of a student, start/model, and a composer, start/composer, that learns to take its latents."""
+    """Of a student, start/model, and its composer, or else start/composer, which then learns to take its latents."""
 
     def stage(inputs: Inputs) -> ComposeFinishStage:
         student = trained_model(inputs.start)
-        composer = with_latents(load_module(Composer, inputs.start / COMPOSER).float(), student.codec.latent_channels)
+        composer = student.composer or load_module(Composer, inputs.start / COMPOSER)
+        composer = with_latents(composer.float(), student.codec.latent_channels)
         return ComposeFinishStage(student, composer.train(), sizes, settings)
 
     return stage
