@@ -61,8 +61,10 @@ def test_version_is_that_of_the_package():
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from worldfm_ros.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 
 def slow() -> None:
     "A command that takes long."
