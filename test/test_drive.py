@@ -134,15 +134,15 @@ def test_a_floor_that_was_hardly_seen_beats_tables_and_noise():
     assert FreeSpace.from_world(anchor_map(scan), [keyframe(0, 1.0, 1.0, 1.4)]).floor == pytest.approx(0.0, abs=0.05)
 
 
-def test_worlds_that_cannot_be_driven_in_say_what_to_do():
-    with pytest.raises(ValueError, match="trajectory file"):
+def test_worlds_that_cannot_be_driven_in_say_why():
+    with pytest.raises(ValueError, match="needs anchors and keyframes"):
         FreeSpace.from_world(anchor_map(room_points()), [])
-    with pytest.raises(ValueError, match="trajectory file"):
+    with pytest.raises(ValueError, match="needs anchors and keyframes"):
         FreeSpace.from_world(AnchorMap(), [keyframe(0, 1, 1)])
-    with pytest.raises(ValueError, match="fits nowhere.*trajectory file"):
+    with pytest.raises(ValueError, match="fits nowhere"):
         full = np.concatenate([level((-3, -3), (6, 6), z) for z in (0.0, 0.5)])
         FreeSpace.from_world(anchor_map(full), [keyframe(0, 1, 1)])
-    with pytest.raises(ValueError, match="no floor.*trajectory file"):
+    with pytest.raises(ValueError, match="no floor"):
         FreeSpace.from_world(anchor_map(level((0, 0), (3, 3), 2.0)), [keyframe(0, 1, 1)])
 
 

@@ -36,7 +36,7 @@ FLOORS = (
     ("painting", "drive", "objects"),
     ("generator", "truth"),
     ("growth",),
-    ("evaluation", "offline", "page", "report", "trajectories"),
+    ("evaluation", "occupancy", "offline", "page", "report", "trajectories"),
     ("nodes",),
     ("bench", "replay"),
     ("export",),

@@ -24,6 +24,7 @@ BRAKING, TURN_BRAKING = 2.5, 5.0  # m/s^2, rad/s^2: from full speed it stands wi
 STEP_HEIGHT = 0.10  # what is lower than this above the floor is driven over (and is how uneven a scanned floor looks)
 HEADROOM = 0.10  # the robot's height above its camera
 REACH = 5.0  # the map ends this far from the keyframes' places; a stray anchor 1 km away must not size the grid
+MAX_CELLS = 10**8  # 500 m square at 5 cm
 KEEP_AWAY = 0.5  # routes prefer this distance between the robot's edge and what it could hit
 SLOW_BELOW = 0.25  # with less than this distance the robot slows down, to 40 % at the least
 UNSEEN_COST = 4.0  # a metre over floor that nobody saw counts as this many
@@ -41,8 +42,7 @@ def floor_height(points: np.ndarray, camera_heights: np.ndarray) -> float:
     """
     points = points[points[:, 2] < np.min(camera_heights) - STEP_HEIGHT]
     if not len(points):
-        raise ValueError("no anchor lies below the cameras, so the world shows no floor to drive on: "
-                         "give a trajectory file instead")
+        raise ValueError("no anchor lies below the cameras, so the world shows no floor to drive on")
     cells = np.unique(np.floor(points / [0.1, 0.1, 0.05]).astype(np.int64), axis=0)
     levels, area = np.unique(cells[:, 2], return_counts=True)
     level = 0.05 * (levels[np.argmax(area >= 0.2 * area.max())] + 0.5)
@@ -59,6 +59,7 @@ class FreeSpace:
     """Where the centre of a round robot may be, on a grid of square cells, row = y and column = x.
 
     origin (2,) metres: the corner of cell (0, 0); floor: its z, metres
+    blocked (R, C) bool: where an obstacle's anchors are
     distance (R, C) metres: at most that from any point of the cell to the nearest obstacle anchor or the map's border
     seen (R, C) bool: where anchors show the floor
     roomy (R, C) bool: one connected region with 1.5 cells to spare, in which goals and routes lie
@@ -69,6 +70,7 @@ class FreeSpace:
     resolution: float
     floor: float
     robot_radius: float
+    blocked: np.ndarray
     distance: np.ndarray
     seen: np.ndarray
     roomy: np.ndarray
@@ -81,11 +83,16 @@ class FreeSpace:
 
         Without a height, the robot is as tall as it must be to carry its camera where the keyframes were taken. Anchors
         from 0.10 m above the floor up to the robot's height are obstacles. Floor that nobody saw is free, but routes
-        avoid it. Raises ValueError for a world without keyframes, without floor or without free space.
+        avoid it. Raises ValueError for a world without keyframes, without floor or without free space, and for numbers
+        that no robot or map has.
         """
+        if not (0.0 <= robot_radius < math.inf and 0.0 < resolution < math.inf
+                and (robot_height is None or STEP_HEIGHT < robot_height < math.inf)):
+            raise ValueError(f"a robot's radius is 0 m or more and its height above {STEP_HEIGHT} m, a map's "
+                             f"resolution above 0 m; got {robot_radius}, {robot_height} and {resolution}")
         if not keyframes or not len(anchors):
             raise ValueError("a robot that drives itself needs anchors and keyframes, the world has "
-                             f"{len(anchors)} and {len(keyframes)}: give a trajectory file instead")
+                             f"{len(anchors)} and {len(keyframes)}")
         cameras = np.array([keyframe.T_world_camera.translation for keyframe in keyframes])
         points = np.concatenate([tile.world_points for tile in anchors.tiles])
         floor = floor_height(points, cameras[:, 2])
@@ -96,13 +103,15 @@ class FreeSpace:
 
         low, high = _bounds(points[:, :2], cameras[:, :2], margin=robot_radius + 6 * resolution)
         shape = tuple(np.ceil((high - low) / resolution).astype(int)[::-1])
+        if math.prod(map(int, shape)) > MAX_CELLS:
+            raise ValueError(f"a map of {shape[1]} x {shape[0]} cells is too large; {resolution} m is too fine for it")
         blocked = _rasterise(obstacles, low, resolution, shape)
         # from centre to centre of cells, less half a cell's diagonal at either end: never more than the true distance
         padded = ndimage.distance_transform_edt(~np.pad(blocked, 1, constant_values=True))[1:-1, 1:-1]
         distance = resolution * (padded - math.sqrt(2.0))
         roomy = _main_region(distance >= robot_radius + 1.5 * resolution, (cameras[:, :2] - low) / resolution)
         free = ndimage.binary_dilation(roomy, iterations=3, mask=distance >= robot_radius)
-        return cls(low, resolution, floor, robot_radius, distance,
+        return cls(low, resolution, floor, robot_radius, blocked, distance,
                    _rasterise(ground, low, resolution, shape), roomy, free)
 
     def clearance(self, x, y) -> np.ndarray:
@@ -157,8 +166,7 @@ def _rasterise(points: np.ndarray, origin: np.ndarray, resolution: float, shape:
 def _main_region(free: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The connected region that is nearest to most places (K, 2), in cells as (x, y); the largest of equals."""
     if not free.any():
-        raise ValueError("the robot fits nowhere: no place in the world is wide enough for it; "
-                         "give a trajectory file instead")
+        raise ValueError("the robot fits nowhere: no place in the world is wide enough for it")
     regions, count = ndimage.label(free)
     cells = np.argwhere(free)
     votes = np.zeros(count + 1)

@@ -27,6 +27,7 @@ COMMANDS = {
     "world build synthetic": "build:build_synthetic",
     "world info": "world:info",
     "world export": "world:export",
+    "world map": "world:occupancy_map",
     "world merge": "maps:merge_worlds",
     "world cut": "maps:cut_world",
     "model list": "model:list_models",

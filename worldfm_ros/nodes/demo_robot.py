@@ -110,7 +110,10 @@ def self_driving(parameters: RobotParameters) -> tuple[Motion, Pose]:
                          "as `worldfm world build` makes it, or a trajectory file to follow")
     world = read_world(parameters.world)
     height = parameters.camera_height
-    space = FreeSpace.from_world(world.anchors, world.keyframes, robot_height=height and height + HEADROOM)
+    try:
+        space = FreeSpace.from_world(world.anchors, world.keyframes, robot_height=height + HEADROOM if height else None)
+    except ValueError as error:
+        raise ValueError(f"{error}: give a trajectory file instead") from None
     drive = DifferentialDrive.at_keyframe(space, world.keyframes[0])
     places = [keyframe.T_world_camera.translation[:2] for keyframe in world.keyframes]
     pilot = Pilot(drive, tour(space, places, parameters.seed))
