@@ -15,6 +15,7 @@ from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics
 from worldfm_ros.offline import ImageSettings, build, fitting_size, free, region
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.sources.image import read_picture
+from worldfm_ros.world.anchors import MEASURED
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import render
 from worldfm_ros.world.storage import read_world, write_world
@@ -58,6 +59,18 @@ def test_all_of_the_region_is_known_at_the_end_and_lies_where_it_should(world):
     assert len(known) == 12 and min(known) > 0.93 and len(world.keyframes) <= 13
     points = np.concatenate([tile.world_points for tile in world.anchors.tiles])
     assert np.percentile(np.abs(np.linalg.norm(points, axis=1) - 2.0), 90) < 0.4
+
+
+def test_every_anchor_tells_from_which_view_it_is_and_that_nobody_measured_it(world, tmp_path):
+    write_world(world, tmp_path / "world")
+    stored = read_world(tmp_path / "world")
+    frames, sure = (np.concatenate([getattr(tile, name) for tile in stored.anchors.tiles])
+                    for name in ("frames", "confidence"))
+    assert set(frames) <= {keyframe.id for keyframe in stored.keyframes} and len(set(frames)) > 3
+    points = np.concatenate([tile.world_points for tile in stored.anchors.tiles])
+    *_, inside = stored.keyframes[0].lookup(points)
+    assert (frames[inside] == 0).mean() > 0.9 and not inside[frames > 0].all(), "what the picture shows is from it"
+    assert 0 < sure.min() and sure.max() < MEASURED
 
 
 def test_scale_makes_it_metric(tmp_path):

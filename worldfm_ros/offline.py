@@ -23,7 +23,8 @@ from worldfm_ros.generator import FrameGenerator, FrameModel
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, trustworthy_depth
-from worldfm_ros.world.keyframes import Keyframe
+from worldfm_ros.world.insertion import CERTAIN, contradicted
+from worldfm_ros.world.keyframes import Keyframe, lookup
 from worldfm_ros.world.renderer import AnchorView, render
 from worldfm_ros.world.storage import World
 
@@ -33,7 +34,6 @@ WANTED = 0.7  # of a view that is known: enough to go on from, and something new
 CLEARANCE = 0.1  # of the picture's median depth; no camera is nearer than this to anything
 SURE = 0.2  # confidence from which invented depth is inserted
 GAP = np.ones((5, 5), np.uint8)  # pixels; smaller holes are between anchors
-MARGIN = 0.05  # of the depth: what is this much nearer than another view's surface is in space that is free
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def build(rgb: np.ndarray, intrinsics: Intrinsics, name: str, completer: DepthCo
                          f"{rgb.shape[1]}x{rgb.shape[0]}")
     world = World(name, AnchorMap(), [], settings.voxel, metric=scale is not None or completer.metric)
     camera = intrinsics.resized(settings.width, max(SMALLEST, round(settings.width * rgb.shape[0] / rgb.shape[1])))
-    depth = completer.complete(rgb, None, intrinsics).depth * np.float32(scale or 1.0)
+    first = completer.complete(rgb, None, intrinsics)
+    depth = first.depth * np.float32(scale or 1.0)
     reach = FusionSettings(voxel=settings.voxel, max_depth=float(2 * depth.max()))
-    insert(world, RgbdFrame(0, rgb, depth, intrinsics, T_BODY_OPTICAL), np.ones(depth.shape, bool), reach)
+    picture = RgbdFrame(0, rgb, depth, intrinsics, T_BODY_OPTICAL)
+    insert(world, picture, np.ones(depth.shape, bool), first.confidence, reach)
     generator = FrameGenerator(world, model)
     poses = free(region(settings), world.keyframes[0], depth)
     for _ in track(range(settings.views)):
@@ -90,12 +92,15 @@ def build(rgb: np.ndarray, intrinsics: Intrinsics, name: str, completer: DepthCo
         frame = generator.generate(pose, camera)
         dense = completer.complete(frame.rgb, frame.depth, camera)
         view = RgbdFrame(len(world.keyframes), frame.rgb, dense.depth, camera, pose)
-        insert(world, view, unseen(frame.coverage) & (dense.confidence >= SURE), reach)
+        insert(world, view, unseen(frame.coverage) & (dense.confidence >= SURE), dense.confidence, reach)
     return world
 
 
-def insert(world: World, view: RgbdFrame, new: np.ndarray, settings: FusionSettings) -> None:
-    """Anchors of the pixels `new` (H, W) bool, without depth edges and what another view looks through; a keyframe."""
+def insert(world: World, view: RgbdFrame, new: np.ndarray, confidence: np.ndarray, settings: FusionSettings) -> None:
+    """Anchors of the pixels `new` (H, W) bool, without depth edges and what another view looks through; a keyframe.
+
+    Each anchor knows its view and the confidence (H, W), 0..1, of its depth.
+    """
     depth = trustworthy_depth(view, settings) * new
     rows, columns = np.nonzero(depth)
     wrong = contradicted(view.T_world_camera.apply(view.intrinsics.unproject(depth)[rows, columns]), world.keyframes)
@@ -103,7 +108,11 @@ def insert(world: World, view: RgbdFrame, new: np.ndarray, settings: FusionSetti
     surface = VoxelMeans(settings.voxel)
     surface.add(view, depth)
     for tile in surface.anchors().tiles:
-        world.anchors.insert(tile.world_points, tile.colors, tile.labels, tile.radius)
+        pixels, *_ = lookup(view, tile.world_points)
+        columns, rows = np.rint(pixels).astype(int).T
+        sure = confidence[rows.clip(0, depth.shape[0] - 1), columns.clip(0, depth.shape[1] - 1)]
+        world.anchors.insert(tile.world_points, tile.colors, tile.labels, tile.radius, view.index,
+                             np.rint(CERTAIN * sure))
     lent = np.where(new & (depth == 0), np.float32(0), view.depth)
     world.keyframes.append(Keyframe(view.index, view.rgb, lent, view.intrinsics, view.T_world_camera))
 
@@ -111,18 +120,6 @@ def insert(world: World, view: RgbdFrame, new: np.ndarray, settings: FusionSetti
 def unseen(coverage: np.ndarray) -> np.ndarray:
     """(H, W) bool: holes of a drawing that are larger than the gaps between anchors."""
     return cv2.morphologyEx((~coverage).astype(np.uint8), cv2.MORPH_OPEN, GAP) > 0
-
-
-def contradicted(points: np.ndarray, keyframes: list[Keyframe]) -> np.ndarray:
-    """(N,) bool: world points (N, 3) that lie where a keyframe looks through, at a surface behind."""
-    wrong = np.zeros(len(points), bool)
-    for keyframe in keyframes:
-        pixels, z, inside = keyframe.lookup(points)
-        height, width = keyframe.depth.shape
-        column, row = np.rint(pixels[inside]).astype(int).T
-        seen = keyframe.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
-        wrong[inside] |= seen > (1 + MARGIN) * z[inside]
-    return wrong
 
 
 def region(settings: ImageSettings) -> list[Pose]:
