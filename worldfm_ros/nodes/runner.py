@@ -22,6 +22,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WAKE_UP = 0.1  # seconds; a waiting executor cannot see a signal earlier
 BAD_START = 2  # exit code
 TEAR_DOWN = 30  # seconds for the middleware to end; longer than a launcher waits before it kills
+TURN = 3e-4  # seconds, Python's own is 5 ms: so long a painting thread waits, hundreds of times a frame, for its turn
 FAILED = 1  # exit code of a node that was running
 REFUSALS = (  # of parameters, arguments and environment variables, by rclpy; ending.MENDABLE has the others
     ParameterException, NameValidationException,
@@ -65,6 +66,7 @@ def run(make_node: Callable[[], rclpy.node.Node], args=None) -> int:
     try:
         take_debug()
         give_kernels_a_folder(os.environ)
+        sys.setswitchinterval(TURN)
         signals.unblock()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
