@@ -128,9 +128,10 @@ class EveryStep:
     run: Runner
 
     def __call__(self, function: Callable, *arguments: Any) -> Any:
-        if function.__name__ == "encode_anchor":
+        name = getattr(function, "__name__", "")  # a composer is a module, and has none
+        if name == "encode_anchor":
             self._again = partial(self.run, function, *arguments)
-        if function.__name__ == "denoise":
+        if name == "denoise":
             x, modulation, _, views = arguments
             arguments = (x, modulation, self._again(), views)
         return self.run(function, *arguments)
