@@ -60,7 +60,7 @@ def simulation(folder: Path):
 def settled(node) -> dict[str, dict[str, list]]:
     """By node and kind, the names and types that it has, once they do not change any more."""
     before, same = None, 0
-    while same < 10:
+    while same < 25:
         now = {full: entities(node, full) for full in NODES}
         same = same + 1 if now == before else 0
         before = now
