@@ -7,6 +7,7 @@ SOURCE and the options that choose views are those of `worldfm eval`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import sys
@@ -87,8 +88,7 @@ def arms_of(painter: LearnedPainter) -> dict[str, FrameModel]:
 
 def without_latents(composer: Composer) -> Composer:
     """A copy to which the transformer's latents tell nothing."""
-    blind = Composer.from_config(composer.config).to(composer.dtype).eval()
-    blind.load_state_dict(composer.state_dict())
+    blind = copy.deepcopy(composer)
     for parameter in blind.enter.parameters():
         torch.nn.init.zeros_(parameter)
     return blind
