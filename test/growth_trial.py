@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 import math
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,7 @@ def along(points, step=0.08):
     """Poses along a way on the floor, facing ahead; [x, y] points."""
     points = np.array(points, float)
     poses = []
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in pairwise(points):
         n = max(1, int(np.linalg.norm(b - a) / step))
         poses += [(a + (b - a) * k / n, b - a) for k in range(n)]
     return [Pose.looking_at([*p, HEIGHT], [*(p + d / np.linalg.norm(d)), HEIGHT - 0.08]) for p, d in poses]

@@ -1,6 +1,7 @@
 """Worlds that stay on the disk, of all versions, put together: the same anchors, within the budget."""
 
 from dataclasses import replace
+from itertools import pairwise
 import math
 import os
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_levels_halve_the_density_and_hold_the_surface(long_map):
                                   np.full((20_000, 3), 77, np.uint8), radius=0.02).tiles[0]
     coarse = list(levels(dense, 0.03))
     counts = [len(dense), *map(len, coarse)]
-    assert len(counts) > 2 and all(b < 0.6 * a for a, b in zip(counts, counts[1:], strict=False))
+    assert len(counts) > 2 and all(b < 0.6 * a for a, b in pairwise(counts))
     assert (coarse[-1].colors == 77).all() and (np.diff([level.radius.max() for level in coarse]) > 0).all()
     assert list(levels(tile.select(slice(0, 100)), 0.03)) == []
 

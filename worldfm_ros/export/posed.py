@@ -76,9 +76,9 @@ def _camera(sample: Sample) -> dict:
     K, lens = sample.camera.picture, sample.camera.lens
     if lens.bends and lens.model not in ("plumb_bob", "equidistant"):
         raise ValueError(f"nerfstudio has no lens {lens.model}; render with plumb_bob, equidistant or a pinhole")
-    D = [*lens.D, 0.0, 0.0, 0.0, 0.0, 0.0][:5]
-    named = dict(zip(("k1", "k2", "k3", "k4") if lens.model == "equidistant" else ("k1", "k2", "p1", "p2", "k3"), D,
-                     strict=False))
+    names = ("k1", "k2", "k3", "k4") if lens.model == "equidistant" else ("k1", "k2", "p1", "p2", "k3")
+    D = [*lens.D, *[0.0] * len(names)][:len(names)]  # what a lens leaves out is 0
+    named = dict(zip(names, D, strict=True))
     model = "OPENCV_FISHEYE" if lens.model == "equidistant" else "OPENCV"
     return {"camera_model": model, "w": K.width, "h": K.height, "fl_x": K.fx, "fl_y": K.fy, "cx": K.cx + 0.5,
             "cy": K.cy + 0.5} | named

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 import math
 
 import numpy as np
@@ -84,7 +85,7 @@ def _draw(keys: Tensor, arrays: dict[str, Tensor], P: np.ndarray, focal: float, 
     side = torch.maximum(torch.floor(u + reach) - left, torch.floor(v + reach) - top) + 1
     height, width = size
     seen = (z > NEAR) & (u + reach > -1) & (u - reach < width) & (v + reach > -1) & (v - reach < height)
-    for low, box in zip((0, *SIZES), SIZES, strict=False):
+    for low, box in pairwise((0, *SIZES)):
         members = torch.nonzero(seen & (side > low) & (side <= box))[:, 0]
         for part in members.split(max(1, AT_ONCE // box**2)):
             point = u[part], v[part], z[part], r2[part], radius[part], part + first
