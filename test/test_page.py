@@ -7,13 +7,13 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from urllib.request import urlopen
 
 import cv2
 import numpy as np
 import pytest
 from scenes import room_world
+from waiting import PATIENCE, wait_for
 
 from worldfm_ros.page.access import TOKEN_HEADER, Access
 from worldfm_ros.page.pictures import Command, Stream, confidence_colours, depth_colours, label_colours
@@ -21,17 +21,6 @@ from worldfm_ros.page.scene import POINTS, pack
 from worldfm_ros.page.server import PageServer, Site
 from worldfm_ros.page.steering import Steering, Stick
 from worldfm_ros.world.storage import write_world
-
-PATIENCE = 60.0
-
-
-def wait_for(value):
-    end = time.monotonic() + PATIENCE
-    while not (found := value()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-    return found
-
 
 # ---------------------------------------------------------------------------------------------------------- pictures
 

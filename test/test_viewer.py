@@ -24,12 +24,12 @@ from geometry_msgs.msg import Twist  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
+from waiting import PATIENCE, wait_for  # noqa: E402
 
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose  # noqa: E402
 from worldfm_ros.nodes.conversions import make_header, to_transform_stamped  # noqa: E402
 from worldfm_ros.nodes.shown_images import colours_of, problem_with  # noqa: E402
 
-PATIENCE = 30.0  # seconds for anything that must happen at all
 SECOND = 10**9
 
 
@@ -43,15 +43,6 @@ def colored(red, green, blue, width=64, height=48, stamp=0, padding=0):
 
 def decoded_rgb(jpeg):
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def wait_for(value):
-    """The first true value that `value()` gives."""
-    end = time.monotonic() + PATIENCE
-    while not (found := value()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")

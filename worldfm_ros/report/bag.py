@@ -17,7 +17,7 @@ from worldfm_ros.report.world import named
 from worldfm_ros.sources.bag_images import DEPTHS, decode_color, pixel_rows
 from worldfm_ros.sources.bag_topics import CAMERA_INFO, IMAGES, TRANSFORMS
 from worldfm_ros.sources.tf_tree import STATIC, TfTree
-from worldfm_ros.tf.history import TransformError, checked
+from worldfm_ros.tf.history import TransformError, frames_of, pose_of
 
 SECOND = 10**9
 PICTURES = 12  # of each colour topic
@@ -122,10 +122,9 @@ def _take_picture(contents: Contents, name: str, message: Any, number: int, want
 
 def _take_transforms(contents: Contents, name: str, message: Any) -> None:
     for transform in message.transforms:
-        t, q = transform.transform.translation, transform.transform.rotation
-        parent, child = transform.header.frame_id.lstrip("/"), transform.child_frame_id.lstrip("/")
+        parent, child = frames_of(transform)
         try:
-            pose = checked(parent, child, [t.x, t.y, t.z], [q.x, q.y, q.z, q.w])
+            pose = pose_of(transform)
         except TransformError as error:
             contents.refused[f"{child}: {error.reason}"] += 1
             continue

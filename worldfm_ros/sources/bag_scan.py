@@ -14,7 +14,7 @@ from worldfm_ros.bags.reader import ADVICE, BadMessage, Bag, nanoseconds
 from worldfm_ros.geometry import Pose
 from worldfm_ros.sources.sequences import sequence_starts
 from worldfm_ros.sources.tf_tree import STATIC, TfTree
-from worldfm_ros.tf.history import TransformError, checked
+from worldfm_ros.tf.history import TransformError, frames_of, pose_of
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,9 @@ class Scan:
             self._events.append((topic, seen.stamp, seen))
 
     def _add(self, transform: Any, static: bool) -> None:
-        t, q = transform.transform.translation, transform.transform.rotation
-        parent, child = transform.header.frame_id.lstrip("/"), transform.child_frame_id.lstrip("/")
+        parent, child = frames_of(transform)
         try:
-            pose = checked(parent, child, [t.x, t.y, t.z], [q.x, q.y, q.z, q.w])
+            pose = pose_of(transform)
         except TransformError as error:
             self._ignored[f"transforms of {child}: {error.reason}"] += 1
             return

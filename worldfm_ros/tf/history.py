@@ -6,6 +6,7 @@ Frames are strings, stamps integer nanoseconds, transforms `Pose`; no ROS here.
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Any
 
 from worldfm_ros.geometry import Pose
 
@@ -92,6 +93,17 @@ def checked(parent: str, child: str, translation, xyzw) -> Pose:
         return Pose.from_quaternion(translation, xyzw)
     except ValueError as error:
         raise InvalidTransform(f"the transform {parent} -> {child} was refused: {error}") from None
+
+
+def frames_of(message: Any) -> tuple[str, str]:
+    """Parent and child of a TransformStamped, ROS 1's or 2's, without the slash that ROS 1 wrote before a name."""
+    return message.header.frame_id.lstrip("/"), message.child_frame_id.lstrip("/")
+
+
+def pose_of(message: Any) -> Pose:
+    """T_parent_child of a TransformStamped. Raises InvalidTransform."""
+    t, q = message.transform.translation, message.transform.rotation
+    return checked(*frames_of(message), [t.x, t.y, t.z], [q.x, q.y, q.z, q.w])
 
 
 class StaticEdge:
