@@ -28,7 +28,7 @@ class ComposeSettings:
 
     similarity_weight: float = 1.0
     sharpness_weight: float = 5.0
-    doubt_weight: float = 0.02
+    doubt_weight: float = 0.05
 
     def __post_init__(self) -> None:
         for name in ("similarity_weight", "sharpness_weight", "doubt_weight"):

@@ -1,7 +1,8 @@
 """A few-step student and its composer learn together, in the pictures that both make.
 
 The student decides on latents of a small view, in one step: what is there. The composer decides where each pixel of the
-full-size picture comes from, and paints what nothing shows from the student's latents.
+full-size picture comes from, and paints what nothing shows from the student's latents. Where hardly anything is
+unknown, it is given none, as the painter then does not run the student.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from training.stages.pretrain import MODEL, LatentViews, trained_further
 from training.stages.stage import Update
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import LoadedModel, save_model_folder
-from worldfm_ros.frame_model.composer import Candidates, Composer, Decision, composer_size
+from worldfm_ros.frame_model.composer import ENOUGH, Candidates, Composer, Decision, composer_size
 from worldfm_ros.frame_model.sampling import LAST_TIMESTEP
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.painting.learned import nearest_size
@@ -41,7 +42,8 @@ class StudentAndComposer(nn.Module):
 
     def forward(self, noise: Tensor, views: LatentViews, candidates: Candidates) -> Decision:
         latents = predict_x0(self.transformer, noise, same_timestep(LAST_TIMESTEP, noise), views)
-        return self.composer(candidates, latents)
+        asked = candidates.unknown() >= ENOUGH  # else no one runs it
+        return self.composer(candidates, latents * asked[:, None, None, None])
 
 
 class ComposeFinishStage:
@@ -65,7 +67,8 @@ class ComposeFinishStage:
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         decision = self._decide(self.networks["painter"], batch, f"of step {step}")
-        yield Update("painter", *compose_loss(decision, batch, self.settings))
+        loss, log = compose_loss(decision, batch, self.settings)
+        yield Update("painter", loss, log | {"asked": (batch.candidates.unknown() >= ENOUGH).float().mean()})
 
     def _decide(self, painter: nn.Module, batch: Batch, name: str) -> Decision:
         small = reduced(batch, self.sizes)

@@ -30,6 +30,7 @@ MULTIPLE = 16  # of their sides
 FLOOR = 2e-3  # of a weight before training: what is not part of the blend can still be learned
 PAINTED = (0.01, 0.2)  # the painted picture's weight before training, where a reference shows and where none does
 BOUND = 0.4  # of the logarithm of a change of the blend's weights: what is learned of these does not hold elsewhere
+ENOUGH = 1 / 48  # of a picture that nothing shows: what a token of the transformer covers. From here on it is asked
 EDGE = 1e-6
 
 
@@ -65,6 +66,10 @@ class Candidates:
         """(B, 3, H, W): the picture without a network."""
         weight = self.facts[:, :, WEIGHT, None]
         return (weight * self.references).sum(1) + (1 - weight.sum(1)) * self.drawing
+
+    def unknown(self) -> Tensor:
+        """(B,): the part of the picture that neither the drawing nor a reference shows."""
+        return ((1 - self.surface[:, DRAWN]) * (1 - self.facts[:, :, SHOWN]).prod(1)).mean((1, 2))
 
     def resized(self, size: tuple[int, int]) -> Candidates:
         """Each pixel of the result is the mean of those that it covers. Colours of what is not shown do not count."""
@@ -175,11 +180,10 @@ class Composer(ModelMixin, ConfigMixin):
             nn.init.zeros_(layer.bias)
 
     def forward(self, candidates: Candidates, latents: Tensor | None = None) -> Decision:
-        """`candidates` at the composer's own size. Raises ValueError for more references than it was made for, and for
-        latents that it does not take or lacks."""
-        if (latents is None) != (self.enter is None):
-            raise ValueError(f"this composer takes {'no ' if self.enter is None else ''}latents; "
-                             f"got {'none' if latents is None else tuple(latents.shape)}")
+        """`candidates` at the composer's own size; no latents are as good as zeros. Raises ValueError for more references
+        than it was made for, and for latents that it does not take."""
+        if latents is not None and self.enter is None:
+            raise ValueError(f"this composer takes no latents; got {tuple(latents.shape)}")
         height, width = candidates.size
         padded = self._filled(candidates)
         prior, blend = self._prior(padded), padded.blend()
@@ -220,26 +224,29 @@ class Composer(ModelMixin, ConfigMixin):
 
     def _trunk(self, candidates: Candidates, blend: Tensor, latents: Tensor | None) -> Tensor:
         """Features (B, widths[0], h / 2, w / 2)."""
-        shown = candidates.facts[:, :, SHOWN, None]
-        references = torch.cat([(candidates.references - blend[:, None]) * shown, candidates.facts], dim=2)
-        references, dtype = references.to(self.dtype), self.dtype
-        encoded = self.encode_reference(_halved(references.flatten(0, 1))).unflatten(0, references.shape[:2])
+        facts, count = candidates.facts, candidates.facts.shape[:2]
+        colours = ((candidates.references - blend[:, None]) * facts[:, :, SHOWN, None]).flatten(0, 1)
+        encoded = at_half(self.encode_reference, torch.cat([colours, facts.flatten(0, 1)], dim=1).to(self.dtype))
         drawing = torch.cat([blend, candidates.drawing - blend, candidates.surface], dim=1)
-        x = torch.cat([self.encode_drawing(_halved(drawing.to(dtype))), encoded.flatten(1, 2)], dim=1)
+        drawn = at_half(self.encode_drawing, drawing.to(self.dtype))
+        x = torch.cat([drawn, encoded.unflatten(0, count).flatten(1, 2)], dim=1)
         x, skips = self.before[0](self.merge(F.relu(x))), []
         for level, down in enumerate(self.down, start=1):
             skips.append(x)
             x = down(F.relu(x))
             if level == 2 and self.enter is not None:
-                x = x + _enlarged(self.enter(latents.to(x.dtype)), x.shape[-2:])
+                given = x.new_zeros(1, self.config.latent_channels, 1, 1) if latents is None else latents.to(x.dtype)
+                x = x + _enlarged(self.enter(given), x.shape[-2:])
             x = self.before[level](x)
         for level in reversed(range(len(skips))):
             x = self.after[level](skips[level] + F.interpolate(self.up[level](F.relu(x)), scale_factor=2.0))
         return x
 
 
-def _halved(x: Tensor) -> Tensor:
-    return F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+def at_half(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """layer(pixel_unshuffle(x, 2)) without its copies: as one 6x6 convolution with stride 2."""
+    weight = layer.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)  # (O, C, row, its half, column, its half)
+    return F.conv2d(x, weight.flatten(4, 5).flatten(2, 3), layer.bias, stride=2, padding=2)
 
 
 def conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:

@@ -206,8 +206,8 @@ def candidates_of(memory: Memory) -> Candidates:
     return Candidates.of(*(_batch(x) for x in (memory.pictures, memory.surface, memory.facts)))
 
 
-def _batch(image: np.ndarray) -> Tensor:  # (..., H, W, C) -> (1, ..., C, H, W)
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, -3)))[None]
+def _batch(image: np.ndarray) -> Tensor:  # (..., H, W, C) -> (1, ..., C, H, W), which lies there as it did
+    return torch.from_numpy(np.moveaxis(image, -1, -3))[None]
 
 
 def applied(decision: Decision, pictures: np.ndarray, shown: np.ndarray, threads: int = THREADS) -> Painted:
