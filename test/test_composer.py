@@ -14,12 +14,12 @@ import torch
 
 from worldfm_ros.clips import RgbdFrame, unprojected
 from worldfm_ros.frame_model.checkpoint import ModelError, load_model_folder, load_module, save_model_folder
-from worldfm_ros.frame_model.composer import PIXELS, Candidates, Composer, compose, composer_size
+from worldfm_ros.frame_model.composer import PIXELS, Candidates, Composer, Inputs, compose, composer_size
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import composed
 from worldfm_ros.painting.align import Moves
 from worldfm_ros.painting.blend import Blend
-from worldfm_ros.painting.composed import Memory, View, applied, candidates_of, remember
+from worldfm_ros.painting.composed import Memory, View, applied, inputs_of, remember, unknown
 from worldfm_ros.painting.learned import LearnedPainter
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
@@ -78,8 +78,50 @@ def test_more_references_than_places_and_latents_that_do_not_fit_are_refused():
         Composer(**SMALL, references=2)(candidates(memory()))
     with pytest.raises(ValueError, match="takes no latents"):
         Composer(**SMALL)(candidates(memory()), torch.zeros(1, 8, 6, 8))
-    with pytest.raises(ValueError, match="got none"):
-        Composer(**SMALL, latent_channels=8)(candidates(memory()))
+    with pytest.raises(ValueError, match="up to 2 references, got 3"):
+        inputs_of(memory(), 2)
+
+
+@torch.no_grad()
+def test_no_latents_are_latents_of_nothing():
+    composer, seen = trained(latent_channels=8), candidates(memory())
+    nothing, something = composer(seen).logits, composer(seen, torch.randn(1, 8, 6, 8)).logits
+    torch.testing.assert_close(nothing, composer(seen, torch.zeros(1, 8, 6, 8)).logits)
+    assert not torch.allclose(nothing, something)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("height, width, references", [(1, 1, 1), (17, 9, 2), (48, 64, 3), (33, 70, 0)])
+def test_the_compiled_inputs_are_those_of_the_candidates(height, width, references):
+    kept = memory(height, width, references)
+    seen = candidates(kept)
+    wanted, compiled = Inputs.of(seen, 3), [inputs_of(kept, 3, threads) for threads in (1, 2)]
+    assert (compiled[0].count, compiled[0].size) == (wanted.count, wanted.size)
+    for name in ("references", "drawing", "prior", "painted"):
+        made = [getattr(inputs, name) for inputs in compiled]
+        assert torch.equal(*made), name
+        torch.testing.assert_close(made[0], getattr(wanted, name), atol=2e-5, rtol=1e-4)
+    assert unknown(kept) == pytest.approx(float(seen.unknown()), abs=1e-6)
+
+
+@torch.no_grad()
+def test_the_transformer_is_asked_only_where_something_is_unknown():
+    model = replace(tiny_model(), composer=trained(latent_channels=4))
+    camera = Intrinsics.from_hfov(64, 48, 1.2)
+    target, drawing, references = wall_with_a_step(camera)
+    painter = LearnedPainter(model)
+    stages = []
+    painter.on_stage = stages.append
+    painter.paint(drawing, references, target, camera)
+    assert not any(stage.startswith("step") for stage in stages)
+    aside = Pose(Rotation.identity(), np.array([0.9, 0.0, 0.0]))
+    less = render(AnchorMap.from_cloud(unprojected(frames_of(camera)[:1])).visible(aside, camera), aside, camera)
+    painter.paint(less, references, aside, camera)
+    assert "step" in stages
+    stages.clear()
+    painter.enough = 0.0  # always
+    painter.paint(drawing, references, target, camera)
+    assert "step" in stages
 
 
 @torch.no_grad()
@@ -121,7 +163,7 @@ def test_the_kernel_does_what_torch_does_at_any_size(height, width, references):
 def test_the_memory_at_the_composers_size_is_the_cameras_reduced(height, width):
     camera = Intrinsics.from_hfov(width, height, 1.2)
     target, drawing, references = wall_with_a_step(camera)
-    small = candidates_of(View.of(drawing, references, target, camera).memory)
+    small = candidates(View.of(drawing, references, target, camera).memory)
     wanted = candidates(remember(drawing, references, target, camera)).resized(composer_size(height, width))
     assert small.size == wanted.size
     assert (small.blend() - wanted.blend()).abs().mean() < 0.02
@@ -151,14 +193,19 @@ def test_every_input_matters():
         assert not torch.equal(composer(Candidates(**changed)).logits, before), (name, channel)
 
 
-def wall_with_a_step(camera):
-    """The pose of a target, what is drawn of a wall with a step, and two keyframes; anchors are of one of them."""
+def frames_of(camera):
+    """A wall with a step, seen twice."""
     height, width = camera.height, camera.width
     few = np.random.default_rng(0).integers(60, 200, (12, 16, 3), np.uint8)
     rgb = cv2.resize(few, (width, height), interpolation=cv2.INTER_NEAREST)
     depth = np.where(np.arange(width) < 0.47 * width, 2.0, 2.6).astype(np.float32)[None].repeat(height, 0)
-    frames = [RgbdFrame(k, rgb, depth, camera, Pose(Rotation.identity(), np.array([0.1 * k, 0.0, 0.0])))
-              for k in range(2)]
+    return [RgbdFrame(k, rgb, depth, camera, Pose(Rotation.identity(), np.array([0.1 * k, 0.0, 0.0])))
+            for k in range(2)]
+
+
+def wall_with_a_step(camera):
+    """The pose of a target, what is drawn of the wall, and two keyframes; anchors are of one of them."""
+    frames = frames_of(camera)
     target = Pose(Rotation.identity(), np.array([0.04, 0.02, 0.0]))
     drawing = render(AnchorMap.from_cloud(unprojected(frames[:1])).visible(target, camera), target, camera)
     return target, drawing, [Keyframe.of(frame) for frame in frames]

@@ -97,6 +97,66 @@ def shares_of_area(small: int, large: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a network for R references reads of candidates, (H, W) the sides up to multiples of 16.
+
+    references (B, R, 10, H, W): the colours less the blend's, 0 where not shown, and the facts. drawing (B, 8, H, W):
+    the blend, the drawing less the blend, the surface. prior (B, R + 2, H, W): the logarithms of the blend's weights,
+    floored, and of the painted picture's. painted (B, 3, H / 2, W / 2): the blend, small. count: the references that
+    there are; size: (height, width) of the candidates.
+    """
+
+    references: Tensor
+    drawing: Tensor
+    prior: Tensor
+    painted: Tensor
+    count: int
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, candidates: Candidates, references: int) -> Inputs:
+        """Places without a reference show nothing. Raises ValueError for more references than that."""
+        count = candidates.references.shape[1]
+        padded = filled(candidates, references)
+        blend, facts = padded.blend(), padded.facts
+        colours = (padded.references - blend[:, None]) * facts[:, :, SHOWN, None]
+        drawing = torch.cat([blend, padded.drawing - blend, padded.surface], dim=1)
+        weight = facts[:, :, WEIGHT]
+        rest = (1 - weight.sum(1, keepdim=True)).clamp(min=0)
+        prior = torch.cat([rest + FLOOR, weight + FLOOR, PAINTED[0] + PAINTED[1] * rest], dim=1).float().log()
+        return cls(torch.cat([colours, facts], dim=2), drawing, prior, F.avg_pool2d(blend, 2), count, candidates.size)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Inputs:
+        tensors = self.references, self.drawing, self.prior, self.painted
+        return Inputs(*(function(x) for x in tensors), self.count, self.size)
+
+
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """The sides up to multiples of 16."""
+    return height + -height % MULTIPLE, width + -width % MULTIPLE
+
+
+def filled(candidates: Candidates, references: int) -> Candidates:
+    """Of so many references, and of `padded_size`: the last row and column go on."""
+    missing = references - candidates.references.shape[1]
+    if missing < 0:
+        raise ValueError(f"this composer takes up to {references} references, got {candidates.references.shape[1]}")
+    height, width = candidates.size
+    rows, columns = padded_size(height, width)
+    room = (0, columns - width, 0, rows - height)
+
+    def padded(x: Tensor, more: int = 0, value: float = 0.0) -> Tensor:
+        if more:
+            x = torch.cat([x, x.new_full((x.shape[0], more, *x.shape[2:]), value)], dim=1)
+        if not any(room):
+            return x
+        return F.pad(x.flatten(0, -4), room, mode="replicate").unflatten(0, x.shape[:-3])
+
+    return Candidates(padded(candidates.drawing), padded(candidates.references, missing, -1.0),
+                      padded(candidates.surface), padded(candidates.facts, missing))
+
+
+@dataclass(frozen=True, eq=False)
 class Decision:
     """logits (B, K + 2, h, w): of the drawing, the references, the painted picture. painted, residual (B, 3, h', w')
     in [-1, 1] and added; detail (B, 1, h', w'): this part of the picture's finest detail is added to it. doubt
@@ -180,56 +240,29 @@ class Composer(ModelMixin, ConfigMixin):
             nn.init.zeros_(layer.bias)
 
     def forward(self, candidates: Candidates, latents: Tensor | None = None) -> Decision:
-        """`candidates` at the composer's own size; no latents are as good as zeros. Raises ValueError for more references
-        than it was made for, and for latents that it does not take."""
+        """`candidates` at the composer's own size; no latents are as good as zeros. Raises ValueError for more
+        references than it was made for, and for latents that it does not take."""
+        return self.decide_on(Inputs.of(candidates, self.config.references), latents)
+
+    def decide_on(self, inputs: Inputs, latents: Tensor | None = None) -> Decision:
+        """As `forward`, on what a network of `config.references` references reads of the candidates."""
         if latents is not None and self.enter is None:
             raise ValueError(f"this composer takes no latents; got {tuple(latents.shape)}")
-        height, width = candidates.size
-        padded = self._filled(candidates)
-        prior, blend = self._prior(padded), padded.blend()
-        x = self._trunk(padded, blend, latents)
-        logits, painted, *others = self.decide(F.relu(x)).float().split((4 * prior.shape[1], 3, 3, 1, 1), dim=1)
-        logits = prior + BOUND * torch.tanh(F.pixel_shuffle(logits, 2) / BOUND)
-        count = candidates.references.shape[1]
+        x = self._trunk(inputs, latents)
+        count, (height, width) = inputs.count, inputs.size
+        decided = self.decide(F.relu(x)).float()
+        logits, painted, *others = decided.split((4 * inputs.prior.shape[1], 3, 3, 1, 1), dim=1)
+        logits = inputs.prior + BOUND * torch.tanh(F.pixel_shuffle(logits, 2) / BOUND)
         logits = torch.cat([logits[:, :1 + count], logits[:, -1:]], dim=1)
-        painted = F.avg_pool2d(blend, 2) + painted
         halves = (math.ceil(height / 2), math.ceil(width / 2))
         return Decision(logits[..., :height, :width], *(y[..., :halves[0], :halves[1]]
-                                                        for y in (painted, *others)))
+                                                        for y in (inputs.painted + painted, *others)))
 
-    def _filled(self, candidates: Candidates) -> Candidates:
-        """As many references as the network has places for, sides that are multiples of 16."""
-        missing = self.config.references - candidates.references.shape[1]
-        if missing < 0:
-            raise ValueError(f"this composer takes up to {self.config.references} references, "
-                             f"got {candidates.references.shape[1]}")
-        height, width = candidates.size
-        room = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
-
-        def padded(x: Tensor, more: int = 0, value: float = 0.0) -> Tensor:
-            if more:
-                x = torch.cat([x, x.new_full((x.shape[0], more, *x.shape[2:]), value)], dim=1)
-            if not any(room):
-                return x
-            return F.pad(x.flatten(0, -4), room, mode="replicate").unflatten(0, x.shape[:-3])
-
-        return Candidates(padded(candidates.drawing), padded(candidates.references, missing, -1.0),
-                          padded(candidates.surface), padded(candidates.facts, missing))
-
-    def _prior(self, candidates: Candidates) -> Tensor:
-        """(B, K + 2, h, w): the logarithm of the blend's weights, floored."""
-        weight = candidates.facts[:, :, WEIGHT]
-        rest = (1 - weight.sum(1, keepdim=True)).clamp(min=0)
-        return torch.cat([rest + FLOOR, weight + FLOOR, PAINTED[0] + PAINTED[1] * rest], dim=1).float().log()
-
-    def _trunk(self, candidates: Candidates, blend: Tensor, latents: Tensor | None) -> Tensor:
+    def _trunk(self, inputs: Inputs, latents: Tensor | None) -> Tensor:
         """Features (B, widths[0], h / 2, w / 2)."""
-        facts, count = candidates.facts, candidates.facts.shape[:2]
-        colours = ((candidates.references - blend[:, None]) * facts[:, :, SHOWN, None]).flatten(0, 1)
-        encoded = at_half(self.encode_reference, torch.cat([colours, facts.flatten(0, 1)], dim=1).to(self.dtype))
-        drawing = torch.cat([blend, candidates.drawing - blend, candidates.surface], dim=1)
-        drawn = at_half(self.encode_drawing, drawing.to(self.dtype))
-        x = torch.cat([drawn, encoded.unflatten(0, count).flatten(1, 2)], dim=1)
+        encoded = at_half(self.encode_reference, inputs.references.flatten(0, 1).to(self.dtype))
+        encoded = encoded.unflatten(0, inputs.references.shape[:2]).flatten(1, 2)
+        x = torch.cat([at_half(self.encode_drawing, inputs.drawing.to(self.dtype)), encoded], dim=1)
         x, skips = self.before[0](self.merge(F.relu(x))), []
         for level, down in enumerate(self.down, start=1):
             skips.append(x)

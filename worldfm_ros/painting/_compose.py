@@ -1,4 +1,5 @@
-"""The compiled kernels of composed.py: a small decision applied to full-size pictures, as frame_model.composer.compose.
+"""The compiled kernels of composed.py: what a composer reads, as frame_model.composer.Inputs.of; and its small decision
+applied to full-size pictures, as frame_model.composer.compose.
 
 What the decision holds is interpolated linearly, row by row: first between its rows, then along the row, in loops that
 the compiler vectorises. Rows are independent; the bytes do not depend on the number of threads.
@@ -109,3 +110,48 @@ def finish_rows(mixed, extra, out, top, bottom):
                 value = mixed[channel, y, x]
                 value += detail[x] * (value - around[x] * _NINTH) + residual[x]
                 out[y, x, channel] = np.uint8(np.int32(min(max(value + _HALF, _ZERO), _WHITE)))
+
+
+@_kernel
+def read_rows(pictures, surface, facts, logarithms, references, drawing, prior, painted, top, bottom):
+    """Fill rows top..bottom - 1, both even, of a composer's inputs; beyond the pictures their last pixels go on.
+
+    pictures (1 + K, h, w, 3), surface (h, w, 2), facts (K, h, w, 7) uint8: painting.composed.Memory's. logarithms
+    (2, 256) float32: of a weight, and of the painted picture's, by the rest of the weights. references (R, H, W, 10),
+    drawing (H, W, 8), prior (H, W, R + 2), painted (H / 2, W / 2, 3), all float32: Inputs'.
+    """
+    count, places = len(facts), len(references)
+    height, width = surface.shape[:2]
+    unit, level = _ONE / _WHITE, np.float32(2) / _WHITE
+    blend, quarter = np.empty(3, np.float32), np.float32(0.25)
+    painted[top // 2:bottom // 2] = _ZERO
+    references[count:, top:bottom] = _ZERO
+    for row in range(top, bottom):
+        y = min(row, height - 1)
+        for column in range(prior.shape[1]):
+            x, rest, blend[:] = min(column, width - 1), np.int64(255), _ZERO
+            for k in range(count):
+                weight = np.int64(facts[k, y, x, 1])
+                rest -= weight
+                prior[row, column, 1 + k] = logarithms[0, weight]
+                for channel in range(3):
+                    blend[channel] += np.float32(weight) * np.float32(pictures[1 + k, y, x, channel])
+            for k in range(count, places):
+                prior[row, column, 1 + k] = logarithms[0, 0]
+            prior[row, column, 0] = logarithms[0, max(rest, 0)]
+            prior[row, column, places + 1] = logarithms[1, max(rest, 0)]
+            for channel in range(3):
+                drawn = np.float32(pictures[0, y, x, channel])
+                mixed = (blend[channel] + np.float32(rest) * drawn) * unit
+                blend[channel] = mixed
+                drawing[row, column, channel] = mixed * level - _ONE
+                drawing[row, column, 3 + channel] = (drawn - mixed) * level
+                painted[row // 2, column // 2, channel] += quarter * drawing[row, column, channel]
+            drawing[row, column, 6] = np.float32(surface[y, x, 0]) * unit
+            drawing[row, column, 7] = np.float32(surface[y, x, 1]) * np.float32(1 / 64)
+            for k in range(count):
+                for channel in range(3):
+                    colour = (np.float32(pictures[1 + k, y, x, channel]) - blend[channel]) * level
+                    references[k, row, column, channel] = colour if facts[k, y, x, 0] != 0 else _ZERO
+                for fact in range(7):
+                    references[k, row, column, 3 + fact] = np.float32(facts[k, y, x, fact]) * unit

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 import math
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldfm_ros.frame_model.composer import Candidates, Decision, composer_size
+from worldfm_ros.frame_model.composer import FLOOR, PAINTED, Decision, Inputs, composer_size, padded_size
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import _compose
 from worldfm_ros.painting.align import find_moves
@@ -201,13 +202,33 @@ def blend_shares(warped: WarpedReferences, shown: np.ndarray, drawn: np.ndarray)
     return weight / np.maximum(weight.sum(0) + np.float32(DRAWING) * drawn, np.float32(1))
 
 
-def candidates_of(memory: Memory) -> Candidates:
-    """A batch of one."""
-    return Candidates.of(*(_batch(x) for x in (memory.pictures, memory.surface, memory.facts)))
+def inputs_of(memory: Memory, references: int, threads: int = THREADS) -> Inputs:
+    """A batch of one for a composer of so many references: Inputs.of(candidates), compiled. Raises ValueError for more
+    references than that."""
+    count, size = len(memory.facts), memory.surface.shape[:2]
+    if count > references:
+        raise ValueError(f"this composer takes up to {references} references, got {count}")
+    height, width = padded_size(*size)
+    given, drawing, prior, painted = (np.empty(shape, np.float32) for shape in (
+        (references, height, width, 10), (height, width, 8), (height, width, references + 2),
+        (height // 2, width // 2, 3)))
+    bands = [(top, min(top + BAND, height)) for top in range(0, height, BAND)]
+    work_off(lambda band: _compose.read_rows(memory.pictures, memory.surface, memory.facts, _logarithms(), given,
+                                             drawing, prior, painted, *band), bands, threads)
+    return Inputs(*(torch.from_numpy(np.moveaxis(x, -1, -3))[None] for x in (given, drawing, prior, painted)),
+                  count, size)
 
 
-def _batch(image: np.ndarray) -> Tensor:  # (..., H, W, C) -> (1, ..., C, H, W), which lies there as it did
-    return torch.from_numpy(np.moveaxis(image, -1, -3))[None]
+@cache
+def _logarithms() -> np.ndarray:
+    """(2, 256) float32 of a weight of 0..255 in the blend, and of the painted picture's where it is the drawing's."""
+    share = np.arange(256) / 255
+    return np.log([share + FLOOR, PAINTED[0] + PAINTED[1] * share]).astype(np.float32)
+
+
+def unknown(memory: Memory) -> float:
+    """The part of the picture that neither the drawing nor a reference shows."""
+    return float(1 - np.concatenate([memory.surface[None, ..., 0], memory.facts[..., 0]]).max(0).mean() / 255)
 
 
 def applied(decision: Decision, pictures: np.ndarray, shown: np.ndarray, threads: int = THREADS) -> Painted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import NOISES, LoadedModel, dtype_name
+from worldfm_ros.frame_model.composer import ENOUGH
 from worldfm_ros.frame_model.cuda_graphs import Eager, Runner
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize, to_uint8, to_unit
 from worldfm_ros.frame_model.noise import DrawnSurface
@@ -23,7 +23,7 @@ from worldfm_ros.frame_model.patterns import Conditions, ConditionTokens, Modula
 from worldfm_ros.frame_model.presets import EXACT, Preset, find_device, find_preset, load_model, runner
 from worldfm_ros.frame_model.sampling import sample
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.painting.composed import View, applied, candidates_of
+from worldfm_ros.painting.composed import View, applied, inputs_of, unknown
 from worldfm_ros.painting.guide import guide
 from worldfm_ros.painting.painted import Painted
 from worldfm_ros.painting.torch_renderer import TorchRenderer
@@ -54,7 +54,8 @@ class LearnedPainter:
 
     Whatever size is asked for, the model runs at the one of its own sizes whose aspect is nearest: drawing and K are
     stretched to it, and the reference is cropped to the asked aspect and stretched likewise. Its latents are decoded
-    and the picture resampled; or a composer turns them into a picture of the asked size.
+    and the picture resampled; or a composer makes the picture, of the asked size: of what drawing and references show,
+    and of the latents where at least `enough` of it is shown by neither. Where less is, no latents are sampled.
     Without a reference keyframe the drawing takes its place: it is true as far as it goes, while another picture (a
     black one, say) would be appearance to copy from.
 
@@ -70,7 +71,7 @@ class LearnedPainter:
         self.noise = NOISES[model.settings.noise](seed)
         self.references = EncodedReferences(REFERENCE_BYTES)
         self._modulations: dict[float, Modulation] = {}
-        self._geometry = ThreadPoolExecutor(1, thread_name_prefix="geometry")  # beside the transformer's work
+        self.enough = ENOUGH
 
     def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
@@ -89,9 +90,11 @@ class LearnedPainter:
         try:
             if self.model.composer is not None:
                 given = references[:self.model.composer.config.references]
-                view = self._geometry.submit(View.of, drawing, given, T_world_camera, intrinsics)
-                latent, _ = self._sampled(drawing, reference, T_world_camera, intrinsics)
-                return self._composed(latent, view.result())
+                view = View.of(drawing, given, T_world_camera, intrinsics)
+                self.on_stage("warp")
+                asked = unknown(view.memory) >= self.enough
+                latent = self._sampled(drawing, reference, T_world_camera, intrinsics)[0] if asked else None
+                return self._composed(latent, view)
             latent, drawn = self._sampled(drawing, reference, T_world_camera, intrinsics)
             return Painted(self._decoded(latent, self._guide(drawing, reference, drawn, intrinsics), intrinsics))
         except torch.OutOfMemoryError as error:
@@ -131,10 +134,10 @@ class LearnedPainter:
         self.on_stage("decode")
         return self._to_host(rgb, intrinsics)
 
-    def _composed(self, latent: Tensor, view: View) -> Painted:
+    def _composed(self, latent: Tensor | None, view: View) -> Painted:
         composer, device = self.model.composer, self.model.device
-        self.on_stage("guide")  # what of it the transformer's work did not hide
-        decision = self.run(composer, candidates_of(view.memory).map(lambda x: x.to(device)), latent)
+        inputs = inputs_of(view.memory, composer.config.references).map(lambda x: x.to(device))
+        decision = self.run(composer.decide_on, inputs, latent)
         if not torch.isfinite(decision.residual).all():
             raise PaintError(f"the picture holds numbers that are not finite: {self._overflow()}")
         self.on_stage("compose")
