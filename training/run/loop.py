@@ -34,6 +34,7 @@ from training.run.logbook import ROWS, open_logbook
 from training.run.processes import Stopped, processes, seed_everything, signals_to_stop, sole_writer
 from training.stages.learner import Learner, block_matrices
 from training.stages.stage import Stage, Update
+from worldfm_ros.frame_model.checkpoint import fast_dtype
 
 CHECKPOINTS = "checkpoints"
 NO_CONSEQUENCES = {"checkpoint_every", "preview_every"}  # settings that may change when a run is resumed
@@ -49,7 +50,8 @@ class RunSettings:
         as a multiple of learning_rate, with the same weight_decay, for the matrices of linear layers inside a network's
         repeated blocks (learner.block_matrices); AdamW learns the rest. 0: AdamW learns everything.
     clip_norm: gradients are scaled down to this norm, a network at a time. ema: decay of the averaged weights; 0: none.
-    accumulate: batches that make one step. precision: "no" (float32) or "bf16" (autocast).
+    accumulate: batches that make one step. precision: "no" (float32), or "bf16" (autocast) where the
+        device is faster with it.
     checkpoint_every, preview_every: steps; the last one has both.
     """
 
@@ -139,7 +141,9 @@ class Run:
     def __init__(self, stage: Stage, settings: RunSettings, out: Path, config: Mapping[str, Any]) -> None:
         self.stage, self.settings, self.out = stage, settings, out
         self.config = {**config, "run": {k: v for k, v in config["run"].items() if k not in NO_CONSEQUENCES}}
-        self.accelerator = Accelerator(cpu=processes().device.type == "cpu", mixed_precision=settings.precision)
+        device = processes().device
+        faster = fast_dtype(device) == torch.bfloat16  # a processor without it takes five times as long
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=settings.precision if faster else "no")
         if self.accelerator.distributed_type == DistributedType.FSDP and not self.accelerator.is_fsdp2:
             raise ValueError("FSDP 1 is not supported; launch with `accelerate launch --use_fsdp --fsdp_version 2`")
         if self.accelerator.distributed_type == DistributedType.FSDP and settings.muon:
