@@ -40,6 +40,7 @@ COMMANDS = {
     "eval": "eval:evaluate",
     "eval-segmenter": "segmenter:eval_segmenter",
     "bag render": "bag:render_bag",
+    "bag remake": "bag:remake_bag",
     "bag recover": "bag:recover_bag",
     "report": "report:write_report",
     "bench render": "bench:bench_render",

@@ -15,7 +15,7 @@ from worldfm_ros.bags.reader import Bag
 from worldfm_ros.bags.recovery import custom_data
 from worldfm_ros.bags.writer import BagWriter
 from worldfm_ros.nodes.qos_presets import PRESETS
-from worldfm_ros.replay.bag_poses import Asked
+from worldfm_ros.replay.bag_poses import Asked, Wanted
 from worldfm_ros.replay.cameras import ReplayCamera
 from worldfm_ros.replay.cdr import store
 from worldfm_ros.replay.engine import Rendering
@@ -30,13 +30,12 @@ FOREVER = QosTime(2**31 - 1, 2**32 - 1)  # no deadline, no lifespan
 
 @dataclass(frozen=True, eq=False)
 class BagOutput:
-    """Where the messages of a rendering go. map_frame and rate: what else is to be known to make a frame again."""
+    """Where the messages of a rendering go. wanted: what was asked of the bag, to be known to make a frame again."""
 
     bag: Bag
     rendering: Rendering
     asked: Asked
-    map_frame: str
-    rate: float | None
+    wanted: Wanted
 
     @property
     def recipe(self) -> Recipe:
@@ -63,7 +62,9 @@ class BagOutput:
         out = self.rendering.out
         partial = self.rendering.folder / out.name
         shutil.rmtree(partial, ignore_errors=True)
-        note = self.recipe.to_dict() | {"map_frame": self.map_frame, "rate": self.rate}
+        make, wanted = self.rendering.painting.make, self.wanted
+        note = self.recipe.to_dict() | {"map_frame": wanted.map_frame, "rate": wanted.rate, "tf_topic": wanted.tf,
+                                        "compressed": make.compressed, "truth": make.truth}
         writer = BagWriter(partial, compression="zstd", notes={NOTE: json.dumps(note)}, flush_period=math.inf)
         writer.typestore = store()
         with writer:
