@@ -25,6 +25,7 @@ from torch.distributed.fsdp import fully_shard
 import torch.nn.functional as F
 
 from training.batch import Batch
+from training.run import loop
 from training.run.checkpoints import (
     CheckpointError,
     Snapshot,
@@ -627,3 +628,13 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path, whole_run, muon_
 if __name__ == "__main__":
     parallel_script(sys.argv[1])
     sharding_script()
+
+
+@pytest.mark.parametrize("faster, precision", [(torch.bfloat16, "bf16"), (torch.float16, "no"), (None, "no")])
+def test_bf16_is_for_devices_that_are_faster_with_it(tmp_path, monkeypatch, faster, precision):
+    monkeypatch.setattr(loop, "fast_dtype", lambda device: faster)
+    asked = []
+    monkeypatch.setattr(loop, "Accelerator", lambda **options: asked.append(options["mixed_precision"]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loop.Run(ToyStage(), replace(SETTINGS, precision="bf16"), tmp_path, {"run": {}})
+    assert asked == [precision]

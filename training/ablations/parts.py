@@ -73,7 +73,9 @@ def arms_of(painter: LearnedPainter) -> dict[str, FrameModel]:
     most = model.composer.config.references
 
     def variant(composer: Composer, steps: int) -> LearnedPainter:
-        return LearnedPainter(replace(model, composer=composer, settings=replace(model.settings, steps=steps)))
+        made = LearnedPainter(replace(model, composer=composer, settings=replace(model.settings, steps=steps)))
+        made.enough = 0.0  # the student runs in every frame
+        return made
 
     untrained, blind = Composer.from_config(model.composer.config), without_latents(model.composer)
     untrained = untrained.to(model.composer.dtype).eval()
@@ -83,7 +85,8 @@ def arms_of(painter: LearnedPainter) -> dict[str, FrameModel]:
             **{f"composer and student, {k} of {most} references": Fewer(variant(model.composer, 1), k)
                for k in range(1, most)},
             "composer and student, one step": variant(model.composer, 1),
-            "composer and student, two steps": variant(model.composer, 2)}
+            "composer and student, two steps": variant(model.composer, 2),
+            "the student only for what is unknown": LearnedPainter(model)}
 
 
 def without_latents(composer: Composer) -> Composer:
