@@ -177,6 +177,7 @@ def start_camera(ros, bench, generator=None, **parameters) -> FrameCamera:
 
 def oracle(sent, stamps) -> np.ndarray:
     """(N, 4, 4) T_map_camera from what was published, with SciPy alone."""
+    sent = list(sent)  # the robot goes on appending to it meanwhile
     start = sent[0][0]
     times = np.array([stamp - start for stamp, _ in sent]) / SECOND
     wanted = (np.array(stamps) - start) / SECOND
