@@ -75,8 +75,7 @@ def complementary(keyframes: Sequence[Keyframe], selection: Selection, T_world_c
     eye, points, confirmed = T_world_camera.translation, selection.points, selection.confirmed[useful]
     eyes = np.array([keyframes[k].T_world_camera.translation for k in useful])
     weight = distance_weight(np.linalg.norm(eyes - eye, axis=1), SETTINGS)
-    closeness = np.array([np.sum(shown / (NEARBY + angle(points - eye, points - other)))
-                          for shown, other in zip(confirmed, eyes, strict=True)])
+    closeness = (confirmed / (NEARBY + angle(points - eye, points - eyes[:, None]))).sum(1)
     chosen = [int(np.argmax(selection.score[useful]))]
     while len(chosen) < min(count, len(useful)):
         new = (confirmed & ~confirmed[chosen].any(0)).sum(1)

@@ -10,6 +10,8 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.keyframes import Keyframe
 
+FRONT = 1e-3  # metres; nearer than this, nothing is before a camera
+
 
 @dataclass(frozen=True)
 class SelectionSettings:
@@ -61,10 +63,10 @@ def select_by_depth(keyframes: Sequence[Keyframe], depth: np.ndarray, T_world_ca
     known = depth[rows, columns] > 0
     points = T_world_camera.apply(intrinsics.unproject(depth)[rows[known], columns[known]])
     eye = T_world_camera.translation
-    confirmed = np.array([confirms(keyframe, points, eye, settings) for keyframe in keyframes])
+    confirmed = confirms(keyframes, points, eye, settings)
     hits = confirmed.sum(1)
-    distances = [np.linalg.norm(keyframe.T_world_camera.translation - eye) for keyframe in keyframes]
-    score = hits * distance_weight(np.array(distances), settings)
+    centers = np.array([keyframe.T_world_camera.translation for keyframe in keyframes])
+    score = hits * distance_weight(np.linalg.norm(centers - eye, axis=1), settings)
     return Selection(int(np.argmax(score)), hits, score, points, confirmed)
 
 
@@ -83,23 +85,51 @@ def sample_pixels(height: int, width: int, settings: SelectionSettings) -> tuple
     return np.nonzero(chosen)
 
 
-def confirms(keyframe: Keyframe, points: np.ndarray, eye: np.ndarray, settings: SelectionSettings) -> np.ndarray:
-    """(N,) bool: which world points (N, 3), seen from `eye`, the keyframe's own depth shows too."""
-    radius, (height, width) = settings.pixel_radius, keyframe.depth.shape
-    pixels, z, _ = keyframe.lookup(points)
-    beyond = radius + 1  # of the border: farther outside a point has no neighbours inside
-    u, v = np.rint(pixels).clip(-beyond, [width - 1 + beyond, height - 1 + beyond]).astype(int).T
-    near = np.arange(-radius, radius + 1)
-    rows, columns = v[:, None, None] + near[:, None], u[:, None, None] + near
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    depths = np.where(inside, keyframe.depth[rows.clip(0, height - 1), columns.clip(0, width - 1)], 0)
-    depths = depths.reshape(len(points), near.size**2)
-    error = np.where(depths > 0, np.abs(depths - z[:, None]), np.inf).min(axis=1)
-    tolerance = np.maximum(settings.relative_tolerance * z, settings.absolute_tolerance)
-    confirmed = (z > 0) & (error < tolerance)
-    if settings.max_angle < np.pi:
-        confirmed &= angle(points - eye, points - keyframe.T_world_camera.translation) <= settings.max_angle
+def confirms(keyframes: Sequence[Keyframe], points: np.ndarray, eye: np.ndarray,
+             settings: SelectionSettings) -> np.ndarray:
+    """(V, N) bool: which world points (N, 3), seen from `eye`, each keyframe's own depth shows too.
+
+    Depth is looked at, and read from a file, only of keyframes that have a point in their picture.
+    """
+    pixels, z = projected(keyframes, points)
+    radius = settings.pixel_radius
+    sizes = np.array([(keyframe.intrinsics.width, keyframe.intrinsics.height) for keyframe in keyframes])[:, None]
+    near = (z > FRONT) & np.all((pixels >= -radius) & (pixels < sizes + radius), axis=2)
+    confirmed = np.zeros(z.shape, dtype=bool)
+    for k in np.flatnonzero(near.any(1)):
+        at, keyframe = np.flatnonzero(near[k]), keyframes[k]
+        tolerance = np.maximum(settings.relative_tolerance * z[k, at], settings.absolute_tolerance)
+        shown = depth_error(keyframe.depth, pixels[k, at].astype(int), z[k, at], radius) < tolerance
+        if settings.max_angle < np.pi:
+            seen = points[at]
+            shown &= angle(seen - eye, seen - keyframe.T_world_camera.translation) <= settings.max_angle
+        confirmed[k, at] = shown
     return confirmed
+
+
+def projected(keyframes: Sequence[Keyframe], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where world points (N, 3) fall in all views: the nearest pixels (V, N, 2), x and y, and z (V, N) metres.
+
+    Pixels mean nothing where z is not positive."""
+    T_camera_world = np.linalg.inv([keyframe.T_world_camera.matrix for keyframe in keyframes])
+    cameras = [keyframe.intrinsics for keyframe in keyframes]
+    focal, center = (np.array(values)[:, None] for values in ([(c.fx, c.fy) for c in cameras],
+                                                              [(c.cx, c.cy) for c in cameras]))
+    seen = points @ T_camera_world[:, :3, :3].swapaxes(1, 2) + T_camera_world[:, None, :3, 3]
+    z = seen[..., 2]
+    return np.rint(focal * seen[..., :2] / np.where(z > FRONT, z, 1.0)[..., None] + center), z
+
+
+def depth_error(depth: np.ndarray, pixels: np.ndarray, z: np.ndarray, radius: int) -> np.ndarray:
+    """(N,) metres: how far a depth image (H, W) is off z (N,) at pixels (N, 2), infinite where it has none; the least
+    of the pixels within `radius`."""
+    height, width = depth.shape
+    near = np.arange(-radius, radius + 1)
+    columns, rows = (pixels[:, axis, None, None] + step for axis, step in ((0, near), (1, near[:, None])))
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    depths = np.where(inside, depth[rows.clip(0, height - 1), columns.clip(0, width - 1)], 0)
+    depths = depths.reshape(len(pixels), near.size**2)
+    return np.where(depths > 0, np.abs(depths - z[:, None]), np.inf).min(axis=1)
 
 
 def distance_weight(distance: np.ndarray, settings: SelectionSettings) -> np.ndarray:
@@ -114,6 +144,6 @@ def _spread(first: float, last: float, count: int) -> np.ndarray:
     return np.rint(np.linspace(first, last, count)).astype(int)
 
 
-def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # (N, 3), (N, 3) -> (N,) radians
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.arccos(np.clip(np.sum(a * b, axis=1) / np.maximum(norms, 1e-12), -1.0, 1.0))
+def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # (..., 3), (..., 3) -> (...) radians
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.arccos(np.clip(np.einsum("...i,...i", a, b) / np.maximum(norms, 1e-12), -1.0, 1.0))
