@@ -8,27 +8,30 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scenes import room_poses, room_world
-from simulations import read_bag
+from simulations import read_bag, stamp_of
 from tf_bags import START, TENTH, write_tf_bag
 import yaml
 
 from worldfm_ros.bags.reader import open_bag
 from worldfm_ros.cli.bag import render_bag
 from worldfm_ros.cli.rendering import Frames, Where
+from worldfm_ros.generator import load_generator
+from worldfm_ros.geometry import Pose
 from worldfm_ros.progress import Progress
 from worldfm_ros.replay import engine, runners
-from worldfm_ros.replay.bag_output import NOTE
-from worldfm_ros.replay.cameras import read_cameras
+from worldfm_ros.replay.bag_output import NOTE, note_of
+from worldfm_ros.replay.cameras import ReplayCamera, read_cameras
 from worldfm_ros.replay.engine import Rendering
 from worldfm_ros.replay.messages import MessageMaker
 from worldfm_ros.replay.parts import pack, unpack
 from worldfm_ros.replay.recipe import Job, Model, Painting, Recipe, Scene
 from worldfm_ros.replay.runners import InProcesses, OnRay, in_this_process
-from worldfm_ros.world.storage import write_world
+from worldfm_ros.world.storage import read_world, write_world
 
 RIG = {"cameras": {"left": {"mount": "0 0.1 1 0 0 0", "width": 32, "height": 24},
                    "right": {"mount": "0 -0.1 1 0 0 0", "width": 32, "height": 24, "full_well": 2000.0}}}
@@ -51,6 +54,12 @@ def stage(tmp_path_factory):
 def whole(stage, tmp_path_factory):
     """The drive with its camera, rendered at once in this process."""
     return rendered(stage, tmp_path_factory.mktemp("whole") / "bag")
+
+
+@pytest.fixture(scope="module")
+def rigged(stage, tmp_path_factory):
+    """The drive with two cameras."""
+    return rendered(stage, tmp_path_factory.mktemp("rigged") / "bag", camera="rig.yaml", seed=3)
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +101,24 @@ def test_every_pose_and_other_rates(stage, tmp_path):
     assert every.stamps("/camera/image_raw") == [START + k * TENTH for k in range(COUNT)]
     fast = read_bag(rendered(stage, tmp_path / "fast", rate=20.0)).stamps("/camera/image_raw")
     assert fast == [START + k * TENTH // 2 for k in range(2 * COUNT - 1)], "between two transforms, too"
+
+
+def test_a_camera_is_where_its_transforms_multiplied_put_it(stage, rigged):
+    bag, note = read_bag(rigged), note_of(rigged)
+    generator = load_generator(read_world(stage / "world"), note["model"]["name"], note["seed"], note["preset"])
+    for name, camera in zip(("left", "right"), map(ReplayCamera.from_dict, note["cameras"]), strict=True):
+        chain = ("map", "odom"), ("odom", "base_link"), ("base_link", f"{name}_link"), (f"{name}_link", camera.frame)
+        pictures = []
+        for message in bag.messages[f"/{name}/image_raw"]:
+            pose, stamp = np.eye(4), stamp_of(message.header)
+            for edge in chain:
+                samples = dict(bag.transforms[edge])
+                pose = pose @ samples.get(stamp, next(iter(samples.values()))).matrix
+            taken = camera.sensor().take(generator.generate, [Pose.from_matrix(pose)], stamp)
+            pictures.append((taken.frame.rgb.ravel(), message.data))
+        assert len(pictures) == COUNT
+        assert all(np.mean(here != there) < 1e-3 for here, there in pictures), "but for a pose's last bits"
+        assert np.mean(pictures[0][0] != pictures[1][1]) > 0.1, "another pose, another picture"
 
 
 @dataclass(frozen=True)
@@ -161,16 +188,14 @@ def test_a_stopped_command_goes_on_and_the_bag_is_the_same_file(stage, whole, tm
         assert (whole / name).read_bytes() == (tmp_path / "bag" / name).read_bytes()
 
 
-def test_the_command_in_two_processes(stage, tmp_path):
-    (tmp_path / "one").mkdir()
-    rendered(stage, tmp_path / "one" / "bag", camera="rig.yaml")
+def test_the_command_in_two_processes(stage, rigged, tmp_path):
     command = [sys.executable, "-m", "worldfm_ros.cli.main", "bag", "render", stage / "drive", "--world",
-               stage / "world", "--camera", stage / "rig.yaml", "--model", "anchors", "--rate", "10", "--out",
-               tmp_path / "bag", "--processes", "2"]
+               stage / "world", "--camera", stage / "rig.yaml", "--model", "anchors", "--rate", "10", "--seed", "3",
+               "--out", tmp_path / "bag", "--processes", "2"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     told = f"{tmp_path / 'bag'}: {2 * COUNT} of {2 * COUNT} images\n"
     assert done.returncode == 0 and done.stdout == told, done.stderr
-    assert content(tmp_path / "bag") == content(tmp_path / "one" / "bag")
+    assert content(tmp_path / "bag") == content(rigged)
 
 
 def test_ray_paints_the_same_bytes(stage, tmp_path, monkeypatch):
