@@ -123,7 +123,8 @@ def test_nothing_stays_of_the_worlds_and_models_that_others_took_the_place_of(ro
     old_are_gone()
     for transition in (camera.trigger_deactivate, camera.trigger_cleanup, camera.trigger_configure,
                        camera.trigger_activate):
-        transition()
+        done = camera.executor.create_task(transition)  # where services would have it done
+        ros.wait_for(done.done, "the transition")
     assert look() == threads
     old_are_gone()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 import math
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ from worldfm_ros.nodes import camera_loading, health
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, stamp_to_ns, to_transform_stamped
 from worldfm_ros.nodes.frame_camera import FrameCamera
 from worldfm_ros.nodes.ticks import TickSchedule
-from worldfm_ros.nodes.worker import NewestWorker
+from worldfm_ros.nodes.worker import NewestWorker, Threads
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.storage import World, read_world, write_world
 
@@ -504,7 +506,7 @@ def test_after_close_nothing_is_delivered():
         done.set()
         return lambda: delivered.append(item)
 
-    worker = NewestWorker(work, together=1.0)
+    worker = NewestWorker(lambda item: partial(work, item), together=1.0)
     worker.offer(1)
     assert started.wait(20.0)
     worker.close()  # while the work goes on
@@ -519,7 +521,7 @@ def test_the_next_is_worked_on_while_one_is_published_and_one_is_published_at_a_
         worked[item].put(threading.get_ident())
         return lambda: (free.wait(), published.put((item, threading.get_ident())))
 
-    worker = NewestWorker(work, together=1.0)
+    worker = NewestWorker(lambda item: partial(work, item), together=1.0)
     for item in range(3):
         worker.offer(item)
     painters = {each.get(timeout=20.0) for each in worked[:2]}  # the first is not yet published
@@ -536,7 +538,7 @@ def test_what_is_forgotten_is_not_published_and_holds_up_nobody():
     def work(item):
         return lambda: (entered.put(item), free.wait(), published.put(item))
 
-    worker = NewestWorker(work, together=1.0)
+    worker = NewestWorker(lambda item: partial(work, item), together=1.0)
     worker.offer("on its way")
     assert entered.get(timeout=20.0) == "on its way"
     for item in "waits to be published", "is not begun":
@@ -551,16 +553,53 @@ def test_what_is_forgotten_is_not_published_and_holds_up_nobody():
 def test_what_paints_is_made_in_the_thread_that_paints():
     """One thread asks for all of torch's: two teams on the same cores are far slower than one."""
     painted = queue.Queue()
-    worker = NewestWorker(lambda item: painted.put(threading.get_ident()), together=1.0, prepare=threading.get_ident)
+    worker = NewestWorker(lambda item: lambda: painted.put(threading.get_ident()), together=1.0,
+                          load=threading.get_ident)
     worker.offer(1)
-    assert painted.get(timeout=20.0) == worker.prepared != threading.get_ident()
+    assert painted.get(timeout=20.0) == worker.loaded != threading.get_ident()
     worker.close()
 
     def fail():
         raise ValueError("no such world")
 
     with pytest.raises(ValueError, match="no such world"):
-        NewestWorker(painted.put, together=1.0, prepare=fail)
+        NewestWorker(painted.put, together=1.0, load=fail)
+
+
+def test_one_item_is_drawn_ahead_and_the_newest_is_drawn_next():
+    """While one is painted the next is drawn, and what comes after that gives way to what is newer."""
+    free, drawn, painted = threading.Semaphore(0), queue.Queue(), queue.Queue()
+
+    def draw(item):
+        drawn.put(item)
+        return lambda: (free.acquire(), painted.put(item)) and None
+
+    worker = NewestWorker(draw, together=0.0)
+    lost = worker.offer(0)
+    assert drawn.get(timeout=20.0) == 0
+    lost += worker.offer(1)
+    assert drawn.get(timeout=20.0) == 1  # while 0 is painted
+    for item in range(2, 9):
+        time.sleep(0.01)  # they do not belong together
+        lost += worker.offer(item)
+    assert lost == list(range(2, 8)) and drawn.empty()
+    free.release(3)
+    assert [painted.get(timeout=20.0) for _ in range(3)] == [0, 1, 8] and drawn.get() == 8
+    worker.close()
+
+
+def test_a_world_is_changed_while_nothing_is_drawn_or_painted():
+    threads, seen = Threads(), queue.Queue()
+    begun, go_on = threading.Event(), threading.Event()
+    threads.drawing.do(lambda: threads.painting.do(lambda: (begun.set(), go_on.wait(), seen.put("painted"))))
+    assert begun.wait(20.0)
+    changing = threading.Thread(target=lambda: threads.call(lambda: seen.put("changed")))
+    changing.start()
+    threads.drawing.do(lambda: seen.put("drawn"))
+    go_on.set()
+    assert [seen.get(timeout=20.0) for _ in range(3)] == ["painted", "changed", "drawn"]
+    changing.join()
+    threads.close()
 
 
 # ---- a bad generator

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -65,6 +66,18 @@ class ComposingModel(FrameModel, Protocol):
 
 
 @runtime_checkable
+class PreparingModel(FrameModel, Protocol):
+    """A FrameModel whose work is in two parts: what geometry alone can do, and a network's. Two frames' parts may be
+    done at once, in two threads."""
+
+    def prepare(
+        self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose, intrinsics: Intrinsics
+    ) -> Callable[[], Painted]:
+        """The first part. What is returned does the second, and returns what `compose` does."""
+        ...
+
+
+@runtime_checkable
 class DrawingModel(FrameModel, Protocol):
     """A FrameModel that has a renderer of its own, for where its network is."""
 
@@ -85,23 +98,39 @@ class FrameGenerator:
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
         """The view of a camera at T_world_camera (optical axes), with what moves where it is then (`Objects.at`)."""
+        return self.prepare(T_world_camera, intrinsics, objects)()
+
+    def prepare(self, T_world_camera: Pose, intrinsics: Intrinsics,
+                objects: Sequence[Placed] = ()) -> Callable[[], Frame]:
+        """`generate` in two parts, of which two frames' may be done at once, in two threads: what is returned paints
+        the frame."""
         # explicit memory: the anchors, drawn from the target pose
         tiles = self.world.anchors.visible(T_world_camera, intrinsics)
         drawing = populate(self._draw(tiles, T_world_camera, intrinsics), objects, T_world_camera, intrinsics)
         # implicit memory: the keyframes that together show most of what is seen from there
         references = self._references.choose(T_world_camera, intrinsics)
         # the picture
-        painted = painted_with(self.model, drawing, references, T_world_camera, intrinsics)
+        paint = prepared_with(self.model, drawing, references, T_world_camera, intrinsics)
         ids = tuple(reference.id for reference in references)
-        return Frame(painted.rgb, drawing.depth, drawing.labels, drawing.coverage, drawing.instances,
-                     ids[0] if ids else None, ids, painted.confidence)
+
+        def frame() -> Frame:
+            painted = paint()
+            return Frame(painted.rgb, drawing.depth, drawing.labels, drawing.coverage, drawing.instances,
+                         ids[0] if ids else None, ids, painted.confidence)
+
+        return frame
 
 
-def painted_with(model: FrameModel, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
-                 intrinsics: Intrinsics) -> Painted:
-    """What a model paints, with its confidence if it tells one."""
+def prepared_with(model: FrameModel, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                  intrinsics: Intrinsics) -> Callable[[], Painted]:
+    """What paints with a model, and tells the confidence if it knows one. The model's first part is done, if it has
+    two."""
     given = drawing, references, T_world_camera, intrinsics
-    return model.compose(*given) if isinstance(model, ComposingModel) else Painted(model.paint(*given))
+    if isinstance(model, PreparingModel):
+        return model.prepare(*given)
+    if isinstance(model, ComposingModel):
+        return partial(model.compose, *given)
+    return lambda: Painted(model.paint(*given))
 
 
 def load_model(name: str, seed: int = 0, preset: str = "exact") -> FrameModel:

@@ -18,7 +18,7 @@ from worldfm_ros.evaluation.held_out import HeldOutView, HeldOutViews, spread
 from worldfm_ros.evaluation.perceptual import WITHOUT_NETWORKS, Perceptual
 from worldfm_ros.evaluation.predictivity import Predictivity, Sights
 from worldfm_ros.evaluation.scoring import confidence_rank, psnr, sharpness_ratio, ssim_map
-from worldfm_ros.generator import FrameModel, painted_with
+from worldfm_ros.generator import FrameModel, prepared_with
 from worldfm_ros.painting.blend import Blend, inpaint
 from worldfm_ros.painting.painted import Painted
 
@@ -107,7 +107,7 @@ def paint(view: HeldOutView, model: FrameModel) -> PaintedView:
 def painted_by(model: FrameModel, view: HeldOutView) -> Painted:
     """The model's picture of a view."""
     truth = view.photograph
-    painted = painted_with(model, view.drawing, view.references, truth.T_world_camera, truth.intrinsics)
+    painted = prepared_with(model, view.drawing, view.references, truth.T_world_camera, truth.intrinsics)()
     return Painted(in_scene(view, painted.rgb), painted.confidence)
 
 

@@ -21,7 +21,7 @@ from worldfm_ros.nodes.parameters import declare_parameters, describe
 from worldfm_ros.nodes.qos import send_from_a_thread
 from worldfm_ros.nodes.rig import read_rig
 from worldfm_ros.nodes.runner import leave, run
-from worldfm_ros.nodes.worker import WorkThread
+from worldfm_ros.nodes.worker import Threads
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CameraRig(Node):
             raise ValueError("the parameter rig is empty; give the YAML file of a rig (docs/nodes.md)")
         rig = read_rig(settings.rig, {f.name: getattr(settings, f.name) for f in fields(CameraParameters)})
         self._generators: WeakValueDictionary = WeakValueDictionary()
-        self._thread = WorkThread()
+        self._threads = Threads()
         self.cameras: list[FrameCamera] = []
         try:
             for name, values in rig.items():
@@ -64,7 +64,7 @@ class CameraRig(Node):
         # not the process's arguments: __ns and __node would give all of them one name
         remaps = [word for topic in GLOBAL_TOPICS for word in ("-r", f"{topic}:={self.resolve_topic_name(topic)}")]
         return FrameCamera(
-            thread=self._thread, load=self._load, namespace=f"{self.get_namespace().rstrip('/')}/{name}",
+            threads=self._threads, load=self._load, namespace=f"{self.get_namespace().rstrip('/')}/{name}",
             use_global_arguments=False, cli_args=["--ros-args", *remaps], context=self.context,
             parameter_overrides=[Parameter(key, value=value) for key, value in ours.items() if value != []])
 
@@ -80,7 +80,7 @@ class CameraRig(Node):
     def close(self) -> None:
         for camera in self.cameras:
             camera.close()
-        self._thread.close()
+        self._threads.close()
 
     def destroy_node(self) -> None:
         for camera in self.cameras:

@@ -27,14 +27,14 @@ from worldfm_ros.nodes.conversions import make_header, to_transform_stamped
 from worldfm_ros.nodes.health import ADVICE, Health
 from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.mounts import mount_transforms
-from worldfm_ros.nodes.objects import States, Whereabouts, generate_at, objects_of
+from worldfm_ros.nodes.objects import States, Whereabouts, objects_of, prepare_at
 from worldfm_ros.nodes.qos import loss_to_expect
 from worldfm_ros.nodes.saving import Saving
 from worldfm_ros.nodes.stepped_camera import SteppedCamera
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
 from worldfm_ros.nodes.tf_history import ExtrapolationFuture, seconds
-from worldfm_ros.nodes.worker import NewestWorker, WorkThread
-from worldfm_ros.sensor.sensor import Sensor
+from worldfm_ros.nodes.worker import NewestWorker, Paint, Publish, Threads
+from worldfm_ros.sensor.sensor import Sensor, Taken
 from worldfm_ros.world.storage import write_world
 
 REMADE = ("world", "model", "preset", "seed", "objects", "grow", "map_memory")  # a change loads another generator
@@ -56,11 +56,11 @@ class CameraSession:
     """Lives from configure to cleanup. Raises ValueError or OSError for what it cannot work with."""
 
     def __init__(self, node, settings: CameraParameters, load: Callable[[CameraParameters, bool], object],
-                 thread: WorkThread | None) -> None:
+                 threads: Threads | None) -> None:
         """`load(settings, again)`: the generator, `again` from its files; called in the thread that paints."""
         self._node, self.settings, self._load = node, settings, load
         self.sensor: Sensor = settings.sensor
-        self._worker = NewestWorker(self._paint, _together(settings), lambda: load(settings, False), thread)
+        self._worker = NewestWorker(self._draw, _together(settings), lambda: load(settings, False), threads)
         self.map_frame = settings.map_frame or self.generator.world.frame_id
         self._begun = False  # whether TF has been known for a tick
         self.paused = False
@@ -78,7 +78,7 @@ class CameraSession:
     @property
     def generator(self):
         """What paints. The worker has the only one, so that the memory of one that it takes the place of is free."""
-        return self._worker.prepared
+        return self._worker.loaded
 
     @property
     def intrinsics(self) -> Intrinsics:
@@ -156,8 +156,8 @@ class CameraSession:
             new.check_folders()
         sensor, generator = new.sensor, self.generator
         if any(getattr(new, name) != getattr(old, name) for name in REMADE):
-            generator = self._worker.thread.call(lambda: self._load(new, False))
-        self.settings, self.sensor, self._worker.prepared = new, sensor, generator
+            generator = self._worker.threads.call(lambda: self._load(new, False))
+        self.settings, self.sensor, self._worker.loaded = new, sensor, generator
         self._worker.together = _together(new)
         if generator.world is not self._world_outputs.world:
             self._world_outputs.tell(generator.world)
@@ -168,7 +168,7 @@ class CameraSession:
 
     def reload(self) -> None:
         """Read world and model again. Raises ValueError or OSError, nothing changed."""
-        self._worker.prepared = self._worker.thread.call(lambda: self._load(self.settings, True))
+        self._worker.loaded = self._worker.threads.call(lambda: self._load(self.settings, True))
         self._world_outputs.tell(self.generator.world)
 
     def save(self) -> str:
@@ -178,7 +178,7 @@ class CameraSession:
             raise ValueError("the parameter save_folder is empty; set it to the world folder to write")
         self.settings.check_folders()
         path = os.path.abspath(os.path.expanduser(folder))
-        self._worker.thread.call(lambda: write_world(self.generator.world, path))  # where a world may change, too
+        self._worker.threads.call(lambda: write_world(self.generator.world, path))  # where a world may change, too
         return path
 
     def forget(self, reason: str, why: str) -> None:
@@ -235,7 +235,7 @@ class CameraSession:
             self._lose(tick, outcome.reason, text)
 
     def _hand_over(self, tick: Tick, sensor: Sensor, poses: list[Pose], states: States) -> None:
-        """To the thread that paints."""
+        """To the thread that draws."""
         given_way = self._worker.offer((tick, (sensor, poses, states)))
         self.health.overrun(len(given_way))
         for other, _ in given_way:
@@ -247,14 +247,24 @@ class CameraSession:
         if steps := self.steps:
             steps.finish(tick.stamp)
 
-    def _paint(self, item: tuple[Tick, tuple[Sensor, list[Pose], States]]) -> Callable[[], None] | None:
-        """In the thread that paints. Returns what publishes the image, in another thread; None when it is lost."""
+    def _draw(self, item: tuple[Tick, tuple[Sensor, list[Pose], States]]) -> Paint | None:
+        """In the thread that draws. Returns what paints the image, in another thread; None when it is lost."""
         tick, (sensor, poses, states) = item
-        T_map_camera, generator = poses[len(poses) // 2], self.generator
+        T_map_camera = poses[len(poses) // 2]
         with self._losing(tick, T_map_camera):
             started = time.perf_counter()
-            taken = sensor.take(generate_at(generator, tick.stamp, states), poses, tick.stamp)
-            self.health.stage("generate", time.perf_counter() - started)
+            prepare = prepare_at(self.generator, tick.stamp, states, self._worker.threads.painting.call)
+            develop = sensor.begin(prepare, poses, tick.stamp)
+            return partial(self._paint, tick, sensor, T_map_camera, develop, time.perf_counter() - started)
+        return None
+
+    def _paint(self, tick: Tick, sensor: Sensor, T_map_camera: Pose, develop: Callable[[], Taken],
+               drawing: float) -> Publish | None:
+        """In the thread that paints. Returns what publishes the image, in another thread; None when it is lost."""
+        with self._losing(tick, T_map_camera):
+            started = time.perf_counter()
+            taken = develop()
+            self.health.stage("generate", drawing + time.perf_counter() - started)
             header = make_header(tick.stamp, self.settings.camera_frame)
             return partial(self._publish, tick, Shot(taken, header, T_map_camera, sensor))
         return None

@@ -22,7 +22,7 @@ from worldfm_ros.nodes.camera_session import CameraSession
 from worldfm_ros.nodes.parameters import declare_parameters, follow_changes
 from worldfm_ros.nodes.qos import send_from_a_thread
 from worldfm_ros.nodes.runner import REFUSALS, leave, run
-from worldfm_ros.nodes.worker import WorkThread
+from worldfm_ros.nodes.worker import Threads
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -30,13 +30,13 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class FrameCamera(LifecycleNode):
     """The node. Raises ValueError or OSError for a world, model or parameter that it cannot work with."""
 
-    def __init__(self, generator=None, thread: WorkThread | None = None, load=load_camera, **node_options) -> None:
+    def __init__(self, generator=None, threads: Threads | None = None, load=load_camera, **node_options) -> None:
         """`generator`: anything with generate(T_map_camera, intrinsics) -> Frame and a world with a frame_id; by
-        default what `load` makes of the parameters. `thread`: what paints, when several cameras share it.
+        default what `load` makes of the parameters. `threads`: what paints, when several cameras share it.
         """
         super().__init__("frame_camera", **node_options)
         # one for all that it is configured to: each thread that paints leaves memory behind
-        self._thread, self._owned = thread or WorkThread(), thread is None
+        self._threads, self._owned = threads or Threads(), threads is None
         self._given, self._loader = generator, load
         self.session: CameraSession | None = None
         self.active = False
@@ -55,13 +55,13 @@ class FrameCamera(LifecycleNode):
 
     def destroy_node(self) -> None:
         if self._owned:
-            self._thread.close()
+            self._threads.close()
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()  # it would keep the node in the graph, and its name on /rosout
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self.session = CameraSession(self, self.settings, self._load, self._thread)
+            self.session = CameraSession(self, self.settings, self._load, self._threads)
         except (*MENDABLE, *REFUSALS) as error:
             self._refusal = error
             if not self.settings.autostart:  # else whoever starts it says so

@@ -7,11 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from worldfm_ros.geometry import Pose
+from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.nodes.tf_buffer import TransformError, TransformListener
 from worldfm_ros.nodes.tf_history import SECOND, seconds
 from worldfm_ros.objects.objects import NOTHING, Objects
 from worldfm_ros.objects.route import State
+from worldfm_ros.sensor.sensor import Prepare
 
 BEFORE = SECOND // 5  # ns; how far an object has come since then tells its speed
 GAIT = 1.3  # m/s: the gait of a person on a TF frame goes on as at this speed, since its way is not known
@@ -24,10 +25,19 @@ def objects_of(generator) -> Objects:
     return getattr(generator, "objects", NOTHING)
 
 
-def generate_at(generator, stamp: int, states: States) -> Callable:
-    """The generator's `generate` with its objects where they are at the stamp (ns)."""
+def prepare_at(generator, stamp: int, states: States, call: Callable[[Callable], object]) -> Prepare:
+    """The generator's `prepare` with its objects where they are at the stamp (ns). One that has none, since its frames
+    depend on those before or it is somebody else's, does all its work by `call`."""
     objects = objects_of(generator)
-    return partial(generator.generate, objects=objects.at(stamp, states.get)) if objects.items else generator.generate
+    placed = {"objects": objects.at(stamp, states.get)} if objects.items else {}
+    if hasattr(generator, "prepare"):
+        return partial(generator.prepare, **placed)
+
+    def prepare(T_map_camera: Pose, intrinsics: Intrinsics) -> Callable[[], object]:
+        frame = call(partial(generator.generate, T_map_camera, intrinsics, **placed))
+        return lambda: frame
+
+    return prepare
 
 
 class Whereabouts:

@@ -8,8 +8,8 @@ threads that a camera has: one paints, one publishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 import json
 import math
 import os
@@ -26,7 +26,7 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.nodes.camera_outputs import CameraOutputs, OutputSettings, Shot
 from worldfm_ros.nodes.conversions import make_header
 from worldfm_ros.nodes.qos import preset, send_from_a_thread
-from worldfm_ros.nodes.worker import NewestWorker
+from worldfm_ros.nodes.worker import NewestWorker, Publish
 from worldfm_ros.sensor.camera import Camera
 from worldfm_ros.sensor.sensor import Sensor, Taken
 
@@ -61,7 +61,7 @@ def publish(case: PublishCase) -> dict:
     noise = np.random.default_rng(0).integers(0, 256, (case.height + case.frames, case.width, 3), dtype=np.uint8)
     published, painted, handed = [], [], []  # seconds
 
-    def paint(i: int) -> Callable[[], None]:
+    def paint(i: int) -> Publish:
         taken = Taken(SimpleNamespace(rgb=noise[i:i + case.height]), np.empty(0))  # nobody asks for its depth
         shot = Shot(taken, make_header(i + 1, "camera"), Pose.identity(), sensor)
         painted.append(perf_counter())
@@ -77,10 +77,10 @@ def publish(case: PublishCase) -> dict:
         if painted:
             handed.append(perf_counter() - painted.pop())
 
-    worker, begin = NewestWorker(paint, together=math.inf), monotonic()
+    worker, begin = NewestWorker(lambda i: partial(paint, i), together=math.inf), monotonic()
     for i in range(case.frames):
         worker.offer(i)
-        worker.thread.do(is_free)
+        worker.threads.drawing.do(lambda: worker.threads.painting.do(is_free))
         sleep(max(0.0, begin + (i + 1) / case.rate - monotonic()))
     deadline = monotonic() + DISCOVERY
     while len(published) < case.frames and monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""One thread for slow work that never falls behind: what waits gives way to what is newer."""
+"""Threads for slow work that never falls behind: what waits gives way to what is newer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Publish = Callable[[], None]
+Paint = Callable[[], Publish | None]
 
 
 class WorkThread:
-    """A thread that several workers share; it does their jobs in the order in which they came.
+    """A thread that several workers share; it does their jobs in the order in which they came."""
 
-    All that starts native threads belongs into it. Torch's are a team of the thread that asks for them, and with a
-    second team on the same cores, though idle, libgomp sends both to sleep at each barrier: pictures took 1.7 times as
-    long when a model was loaded in the main thread.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._jobs: deque[Callable[[], None] | None] = deque()
         self._changed = threading.Condition()
         # a daemon, because a model may take longer for its picture than Ctrl-C may wait
-        threading.Thread(target=self._run, name="worker", daemon=True).start()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def do(self, job: Callable[[], None]) -> None:
         """Do it when all before it is done. It must not raise."""
@@ -61,33 +57,55 @@ class WorkThread:
             if job is None:
                 return
             job()
+            del job  # it may hold a world, and the next one may be long in coming
+
+
+class Threads:
+    """Of all cameras of a process: while one picture is painted, the next one is drawn.
+
+    All that starts native threads belongs into the one that paints. Torch's are a team of the thread that asks for
+    them, and with a second team on the same cores, though idle, libgomp sends both to sleep at each barrier: pictures
+    took 1.7 times as long when a model was loaded in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self.drawing, self.painting = WorkThread("drawing"), WorkThread("painting")
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Do it in the thread that paints, while nothing is drawn either; return or raise what it does."""
+        return self.drawing.call(lambda: self.painting.call(function))
+
+    def close(self) -> None:
+        self.drawing.close()
+        self.painting.close()
 
 
 class NewestWorker(Generic[Item]):
-    """Calls `work(item)` in a thread, one item at a time, and in a second thread what that returns, which publishes it;
-    so the next item is worked on meanwhile. What `prepare()` returned in the first thread is `prepared`; the owner may
-    put another in its place.
+    """Calls `draw(item)` in a thread, in a second one what that returns, which paints it, and in a third one what that
+    returns, which publishes it; so the next item is worked on meanwhile. At most one item is drawn ahead. What `load()`
+    returned in the thread that paints is `loaded`; the owner may put another in its place.
 
     Items offered within `together` seconds belong together (one late TF message may answer several ticks at once); what
     is left of them gives way as soon as a later item is offered.
     """
 
-    def __init__(self, work: Callable[[Item], Publish | None], together: float,
-                 prepare: Callable[[], Any] = lambda: None, thread: WorkThread | None = None) -> None:
-        """Waits for `prepare()`, and raises what it raises. `thread`: one that others use too; by default its own.
-        `work` and what it returns must not raise.
+    def __init__(self, draw: Callable[[Item], Paint | None], together: float, load: Callable[[], Any] = lambda: None,
+                 threads: Threads | None = None) -> None:
+        """Waits for `load()`, and raises what it raises. `threads`: some that others use too; by default its own.
+        `draw` and what it returns must not raise.
         """
-        self._work, self.together = work, together
+        self._draw, self.together = draw, together
         self._waiting: deque[Item] = deque()
-        self._in_hand: list[Item] = []  # what is worked on or waits to be published, unless it was forgotten
+        self._in_hand: list[Item] = []  # what is worked on or waits for the next thread, unless it was forgotten
         self._offered = -together  # when the first of those that belong together came
         self._closed = False
         self._changed = threading.Lock()
         self._delivering = threading.Lock()
-        self._outlet, self._room = WorkThread(), threading.Semaphore(1)  # one item at a time is published
-        self._owned = thread is None
-        self.thread = thread or WorkThread()
-        self.prepared = self._prepare(prepare)
+        self._outlet, self._room = WorkThread("outlet"), threading.Semaphore(1)  # one item at a time is published
+        self._ahead = threading.Semaphore(1)  # and one waits to be painted
+        self._owned = threads is None
+        self.threads = threads or Threads()
+        self.loaded = self._load(load)
 
     def offer(self, item: Item) -> list[Item]:
         """Hand over a new item. Returns the older ones that gave way to it."""
@@ -98,7 +116,7 @@ class NewestWorker(Generic[Item]):
                 lost, self._offered = list(self._waiting), now
                 self._waiting.clear()
             self._waiting.append(item)
-        self.thread.do(self._next)
+        self.threads.drawing.do(self._next)
         return lost
 
     def clear(self) -> list[Item]:
@@ -117,24 +135,39 @@ class NewestWorker(Generic[Item]):
         self.clear()
         self._outlet.close()
         self._room.release()  # for what waits for a turn that does not come
+        self._ahead.release()
         if self._owned:
-            self.thread.close()
+            self.threads.close()
 
-    def _prepare(self, prepare: Callable[[], Any]) -> Any:
+    def _load(self, load: Callable[[], Any]) -> Any:
         try:
-            return self.thread.call(prepare)
+            return self.threads.call(load)
         except BaseException:
             self.close()
             raise
 
     def _next(self) -> None:
         """The oldest item that waits; there may be none left, since each offer asks once and items give way."""
+        self._ahead.acquire()
         with self._changed:
             if self._closed or not self._waiting:
+                self._ahead.release()
                 return
             item = self._waiting.popleft()
             self._in_hand.append(item)
-        publish = self._work(item)
+        paint = self._draw(item)
+        if paint is None:
+            self._ahead.release()
+            self._let_go(item)
+            return
+        self.threads.painting.do(lambda: self._paint(item, paint))
+
+    def _paint(self, item: Item, paint: Paint) -> None:
+        self._ahead.release()
+        with self._changed:
+            if item not in self._in_hand:
+                return
+        publish = paint()
         if publish is None:
             self._let_go(item)
             return

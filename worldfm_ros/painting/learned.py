@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from worldfm_ros.frame_model.camera_encoding import Cameras
 from worldfm_ros.frame_model.checkpoint import NOISES, LoadedModel, dtype_name
-from worldfm_ros.frame_model.composer import ENOUGH
+from worldfm_ros.frame_model.composer import ENOUGH, Inputs
 from worldfm_ros.frame_model.cuda_graphs import Eager, Runner
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize, to_uint8, to_unit
 from worldfm_ros.frame_model.noise import DrawnSurface
@@ -78,7 +79,6 @@ class LearnedPainter:
         """(H, W, 3) uint8. Raises as `compose` does."""
         return self.compose(drawing, references, T_world_camera, intrinsics).rgb
 
-    @torch.inference_mode()
     def compose(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
                 intrinsics: Intrinsics) -> Painted:
         """The picture, and how far it can be trusted, if there is a composer. The transformer was made for one
@@ -86,17 +86,28 @@ class LearnedPainter:
 
         Raises PaintError when memory runs out or numbers overflow; the painter stays usable.
         """
+        return self.prepare(drawing, references, T_world_camera, intrinsics)()
+
+    def prepare(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
+                intrinsics: Intrinsics) -> Callable[[], Painted]:
+        """`compose` in two parts: a composer's references are brought to the view now, and networks run when what is
+        returned does."""
         reference = references[0] if references else None
+        if self.model.composer is None:
+            decoded = partial(self._decoded_view, drawing, reference, T_world_camera, intrinsics)
+            return partial(self._ended, intrinsics, decoded)
+        count = self.model.composer.config.references
+        view = View.of(drawing, references[:count], T_world_camera, intrinsics)
+        inputs = inputs_of(view.memory, count)
+        self.on_stage("warp")
+        asked = unknown(view.memory) >= self.enough
+        sampled = partial(self._sampled, drawing, reference, T_world_camera, intrinsics) if asked else None
+        return partial(self._ended, intrinsics, partial(self._composed, sampled, view, inputs))
+
+    @torch.inference_mode()
+    def _ended(self, intrinsics: Intrinsics, paint: Callable[[], Painted]) -> Painted:
         try:
-            if self.model.composer is not None:
-                given = references[:self.model.composer.config.references]
-                view = View.of(drawing, given, T_world_camera, intrinsics)
-                self.on_stage("warp")
-                asked = unknown(view.memory) >= self.enough
-                latent = self._sampled(drawing, reference, T_world_camera, intrinsics)[0] if asked else None
-                return self._composed(latent, view)
-            latent, drawn = self._sampled(drawing, reference, T_world_camera, intrinsics)
-            return Painted(self._decoded(latent, self._guide(drawing, reference, drawn, intrinsics), intrinsics))
+            return paint()
         except torch.OutOfMemoryError as error:
             reason = str(error).splitlines()[0]
         # not in the except block, where the traceback still holds on to this frame's tensors
@@ -106,6 +117,11 @@ class LearnedPainter:
         raise PaintError(f"no memory left for a {intrinsics.width}x{intrinsics.height} frame: {reason}; the frame is "
                          "dropped and kept references are freed; float16, the preset `fast` or a smaller model "
                          "needs less")
+
+    def _decoded_view(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
+                      intrinsics: Intrinsics) -> Painted:
+        latent, drawn = self._sampled(drawing, reference, T_world_camera, intrinsics)
+        return Painted(self._decoded(latent, self._guide(drawing, reference, drawn, intrinsics), intrinsics))
 
     def _sampled(self, drawing: AnchorView, reference: Keyframe | None, T_world_camera: Pose,
                  intrinsics: Intrinsics) -> tuple[Tensor, Photograph]:
@@ -134,10 +150,10 @@ class LearnedPainter:
         self.on_stage("decode")
         return self._to_host(rgb, intrinsics)
 
-    def _composed(self, latent: Tensor | None, view: View) -> Painted:
-        composer, device = self.model.composer, self.model.device
-        inputs = inputs_of(view.memory, composer.config.references).map(lambda x: x.to(device))
-        decision = self.run(composer.decide_on, inputs, latent)
+    def _composed(self, sampled: Callable[[], tuple[Tensor, Photograph]] | None, view: View, inputs: Inputs) -> Painted:
+        latent = sampled()[0] if sampled else None
+        inputs = inputs.map(lambda x: x.to(self.model.device))
+        decision = self.run(self.model.composer.decide_on, inputs, latent)
         if not torch.isfinite(decision.residual).all():
             raise PaintError(f"the picture holds numbers that are not finite: {self._overflow()}")
         self.on_stage("compose")

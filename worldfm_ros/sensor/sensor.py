@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ from worldfm_ros.sensor.views import View, look_up, plan_views
 
 AS_PAINTED = SensorSettings()
 Generate = Callable[[Pose, Intrinsics], Any]  # a Frame's rgb, depth, labels, coverage; maybe more
+Prepare = Callable[[Pose, Intrinsics], Callable[[], Any]]  # the same in two steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +64,33 @@ class Sensor:
     def take(self, generate: Generate, poses: Sequence[Pose], stamp: int) -> Taken:
         """poses: T_world_camera (optical axes) at the stamp + each of `offsets`; the stamp in nanoseconds, or a frame's
         number, chooses the noise. Raises ValueError for another number of poses."""
+        return self.begin(lambda *view: partial(generate, *view), poses, stamp)()
+
+    def begin(self, prepare: Prepare, poses: Sequence[Pose], stamp: int) -> Callable[[], Taken]:
+        """`take` in two steps: views are prepared now; what is returned has them painted and takes the picture."""
         if len(poses) != len(self.offsets):
             raise ValueError(f"this camera needs {len(self.offsets)} poses, got {len(poses)}")
         if self.randomization is None:
-            return self._take(generate, poses, stamp)
+            return self._begin(prepare, poses, stamp)
         name = self.camera.name
         values = self.randomization.values(name, stamp)
-        taken = self._take(generate, [jittered(pose, values) for pose in poses], stamp)
-        return replace(taken, frame=varied(taken.frame, values, self.randomization.source(name, stamp, "picture")),
-                       values=values)
+        develop = self._begin(prepare, [jittered(pose, values) for pose in poses], stamp)
 
-    def _take(self, generate: Generate, poses: Sequence[Pose], stamp: int) -> Taken:
+        def vary() -> Taken:
+            taken, source = develop(), self.randomization.source(name, stamp, "picture")
+            return replace(taken, frame=varied(taken.frame, values, source), values=values)
+
+        return vary
+
+    def _begin(self, prepare: Prepare, poses: Sequence[Pose], stamp: int) -> Callable[[], Taken]:
         center = poses[len(poses) // 2]
+        paints = [prepare(center @ view.T_camera_view, view.intrinsics) for view in self.views]
+        return lambda: self._taken([paint() for paint in paints], poses, stamp)
+
+    def _taken(self, frames: Sequence[Any], poses: Sequence[Pose], stamp: int) -> Taken:
         if not self.resamples:
-            frame = generate(center, self.camera.picture)
+            frame, = frames
             return Taken(self._developed(frame, stamp), frame.depth)
-        frames = [generate(center @ view.T_camera_view, view.intrinsics) for view in self.views]
         depths = [frame.depth for frame in frames]
         lookups = (self._still,) * 3
         if self._motion:
