@@ -190,6 +190,21 @@ def tiny_distill_dmd() -> Recipe:
     return replace(better, stage=b.dmd_stage(b.DmdSettings()), data=pairs)
 
 
+def tiny_midtrain_small() -> Recipe:
+    """stage II's finetune at the sizes of a composer's student, on worse memories: the teacher of tiny-distill-small"""
+    from training import builders as b
+
+    data = b.pairs(16, b.STUDENT_SIZES, workers=1, corruption=b.ROUGH)
+    return replace(tiny_finetune(), stage=b.midtrain_stage("worldfm-tiny", b.STUDENT_SIZES, b.SETTLED), data=data,
+                   run=b.tiny_run(3_000, 3e-4), starts_from="tiny-midtrain")
+
+
+def tiny_distill_small() -> Recipe:
+    """stage III at the sizes of a composer's student"""
+    small = tiny_midtrain_small()
+    return replace(tiny_distill(), data=small.data, starts_from="tiny-midtrain-small")
+
+
 def tiny_finish() -> Recipe:
     """our student and its decoder learn together, in pictures: a short last run"""
     from training import builders as b
@@ -303,7 +318,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         smoke_autoencoder, smoke_pretrain, smoke_midtrain, smoke_distill, smoke_distill_dmd, smoke_finish,
         smoke_compose, smoke_compose_finish, smoke_depth,
         tiny_autoencoder, tiny_autoencoder_peer, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill,
-        tiny_distill_dmd, tiny_finish, tiny_decoder, tiny_compose, tiny_compose_on,
+        tiny_distill_dmd, tiny_midtrain_small, tiny_distill_small, tiny_finish, tiny_decoder, tiny_compose, tiny_compose_on,
         tiny_compose_finish, tiny_depth, tiny_depth_on,
         xl_autoencoder, xl_pretrain, xl_midtrain, xl_finetune, xl_distill,
     )
