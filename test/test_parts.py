@@ -43,6 +43,18 @@ def test_arms_are_what_their_names_say(scan, painter):
     assert len({picture.tobytes() for picture in pictures.values()}) >= len(pictures) - 3  # the student changes little
 
 
+def test_a_teacher_is_asked_in_the_same_views(scan, painter):
+    """A teacher that is the student: each pair of arms differs by its steps alone."""
+    view = next(iter(ClipViews(Photographs(RgbdFolder(scan), 48, 44), Degradation())))
+    truth = view.photograph
+    given = view.drawing, view.references, truth.T_world_camera, truth.intrinsics
+    arms = parts.arms_with(painter.model, painter)
+    assert [arm.model.settings.steps for arm in arms.values()] == [20, 1, 2, 20]
+    assert [arm.model.composer is None for arm in arms.values()] == [False, True, True, True]
+    pictures = {arm.paint(*given).tobytes() for arm in arms.values()}
+    assert len(pictures) == len(arms)
+
+
 def test_without_latents_the_student_tells_nothing(painter):
     blind, channels = parts.without_latents(painter.model.composer), painter.model.composer.config.latent_channels
     latents = torch.randn(1, channels, 8, 8, dtype=blind.dtype)

@@ -318,8 +318,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         smoke_autoencoder, smoke_pretrain, smoke_midtrain, smoke_distill, smoke_distill_dmd, smoke_finish,
         smoke_compose, smoke_compose_finish, smoke_depth,
         tiny_autoencoder, tiny_autoencoder_peer, tiny_pretrain, tiny_midtrain, tiny_finetune, tiny_distill,
-        tiny_distill_dmd, tiny_midtrain_small, tiny_distill_small, tiny_finish, tiny_decoder, tiny_compose, tiny_compose_on,
-        tiny_compose_finish, tiny_depth, tiny_depth_on,
+        tiny_distill_dmd, tiny_midtrain_small, tiny_distill_small, tiny_finish, tiny_decoder, tiny_compose,
+        tiny_compose_on, tiny_compose_finish, tiny_depth, tiny_depth_on,
         xl_autoencoder, xl_pretrain, xl_midtrain, xl_finetune, xl_distill,
     )
 }

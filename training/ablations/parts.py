@@ -27,11 +27,12 @@ from worldfm_ros.evaluation.degradation import Degradation
 from worldfm_ros.evaluation.evaluate import average, in_scene, likeness
 from worldfm_ros.evaluation.held_out import HeldOutView
 from worldfm_ros.files import write_json
+from worldfm_ros.frame_model.checkpoint import LoadedModel
 from worldfm_ros.frame_model.composer import Composer
-from worldfm_ros.generator import FrameModel, load_model, painted_with
+from worldfm_ros.generator import FrameModel, load_model, prepared_with
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import Blend
-from worldfm_ros.painting.learned import LearnedPainter
+from worldfm_ros.painting.learned import LearnedPainter, load_painter
 from worldfm_ros.progress import Progress
 from worldfm_ros.sources.bag import Topics
 from worldfm_ros.sources.conventions import Conventions
@@ -39,6 +40,7 @@ from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.renderer import AnchorView
 
 MOST = 4  # references
+TEACHER_STEPS = 20  # of DPM-Solver++, as in distillation
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Fewer:
     def paint(self, drawing: AnchorView, references: Sequence[Keyframe], T_world_camera: Pose,
               intrinsics: Intrinsics) -> np.ndarray:
         """(H, W, 3) uint8."""
-        return painted_with(self.model, drawing, references[:self.count], T_world_camera, intrinsics).rgb
+        return prepared_with(self.model, drawing, references[:self.count], T_world_camera, intrinsics)().rgb
 
 
 @dataclass
@@ -89,6 +91,23 @@ def arms_of(painter: LearnedPainter) -> dict[str, FrameModel]:
             "the student only for what is unknown": LearnedPainter(model)}
 
 
+def arms_with(teacher: LoadedModel, painter: LearnedPainter) -> dict[str, FrameModel]:
+    """A many-step teacher beside the student that was distilled from it: with the composer, and each alone, its latents
+    decoded by the autoencoder."""
+    model = painter.model
+
+    def sampled(by: LoadedModel, steps: int, composer: Composer | None) -> LearnedPainter:
+        made = LearnedPainter(replace(model, transformer=by.transformer, composer=composer,
+                                      settings=replace(model.settings, steps=steps)))
+        made.enough = 0.0
+        return made
+
+    return {f"composer and teacher, {TEACHER_STEPS} steps": sampled(teacher, TEACHER_STEPS, model.composer),
+            "student alone, one step": sampled(model, 1, None),
+            "student alone, two steps": sampled(model, 2, None),
+            f"teacher alone, {TEACHER_STEPS} steps": sampled(teacher, TEACHER_STEPS, None)}
+
+
 def without_latents(composer: Composer) -> Composer:
     """A copy to which the transformer's latents tell nothing."""
     blind = copy.deepcopy(composer)
@@ -116,10 +135,14 @@ def compare(views: Sequence[HeldOutView], arms: dict[str, FrameModel]) -> dict[s
 def run(source: tyro.conf.Positional[Path], *, json: Path, protocol: tyro.conf.OmitArgPrefixes[Protocol],
         degradation: tyro.conf.OmitArgPrefixes[Degradation],
         model: Annotated[str, tyro.conf.arg(help="a model with a composer: installed, or a folder")] = "worldfm-tiny",
+        teacher: Annotated[Path | None, tyro.conf.arg(help="the student's teacher, a model folder")] = None,
         ) -> None:
     """What each part of a frame model adds, on photographs that it has not seen."""
     protocol.check()
-    arms = arms_of(load_model(model))
+    painter = load_model(model)
+    arms = arms_of(painter)
+    if teacher is not None:
+        arms |= arms_with(load_painter(teacher, dtype=painter.model.transformer.dtype).model, painter)
     views = protocol.find(source, Topics(), Conventions(), degradation)
     figures = compare(Progress(f"painting with {len(arms)} arms")(views), arms)
     write_json(json, {"views": len(views), "source": str(source), "model": model, "arms": figures})
