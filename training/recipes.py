@@ -191,7 +191,7 @@ def tiny_distill_dmd() -> Recipe:
 
 
 def tiny_midtrain_small() -> Recipe:
-    """stage II's finetune at the sizes of a composer's student, on worse memories: the teacher of tiny-distill-small"""
+    """stage II's finetune at 128 pixels, on worse memories: the teacher of a composer's student"""
     from training import builders as b
 
     data = b.pairs(16, b.STUDENT_SIZES, workers=1, corruption=b.ROUGH)
@@ -200,7 +200,7 @@ def tiny_midtrain_small() -> Recipe:
 
 
 def tiny_distill_small() -> Recipe:
-    """stage III at the sizes of a composer's student"""
+    """stage III of the same: a student for a composer"""
     small = tiny_midtrain_small()
     return replace(tiny_distill(), data=small.data, starts_from="tiny-midtrain-small")
 
