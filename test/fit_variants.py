@@ -41,7 +41,7 @@ class Told(PosedFrames):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, position: int) -> RgbdFrame:
+    def read(self, position: int) -> RgbdFrame:
         frame = self.frames[position]
         return replace(frame, depth=frame.depth * np.float32(self.factor), T_world_camera=self._poses[position])
 

@@ -68,7 +68,7 @@ class Numbered(PosedFrames):
     def __getitem__(self, position):
         return SimpleNamespace(index=range(self.count)[position])
 
-    camera = files = poses = None
+    camera = files = poses = read = None
 
 
 @given(strategies.integers(0, 200), strategies.integers(1, 6))

@@ -6,7 +6,7 @@ that are off, reconstructions that are warped, cameras that adapt. A network tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 import math
 
 import cv2
@@ -128,7 +128,7 @@ def corrupt_frame(frame: RgbdFrame, corruption: Corruption, amounts: Amounts, rn
     if rng.random() < corruption.blurred:
         rgb = blur(rgb, corruption, rng)
     pose = shake(frame.T_world_camera, corruption, amounts, rng)
-    return RgbdFrame(frame.index, rgb, depth, frame.intrinsics, pose)
+    return replace(frame, rgb=rgb, depth=depth, T_world_camera=pose)
 
 
 def shake(pose: Pose, corruption: Corruption, amounts: Amounts, rng: np.random.Generator) -> Pose:

@@ -5,7 +5,7 @@ All pairs that a batch takes from a clip share one memory: to make it costs more
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,11 +76,10 @@ def seen_by(camera: Camera, drift: Drift, clip: Clip, settings: Several,
     amounts = Amounts.draw(corruption, rng)
     for position in REFERENCE_GROUP:
         frame = clip.frames[position]
-        frame = RgbdFrame(frame.index, frame.rgb, camera.measured(frame.depth, rng), frame.intrinsics,
-                          frame.T_world_camera @ drift.poses[position])
+        frame = replace(frame, depth=camera.measured(frame.depth, rng),
+                        T_world_camera=frame.T_world_camera @ drift.poses[position])
         frame = corrupt_frame(frame, corruption, amounts, rng)
-        rgb = camera.picture(frame.rgb, drift.gains[position], rng)
-        group[position] = RgbdFrame(frame.index, rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
+        group[position] = replace(frame, rgb=camera.picture(frame.rgb, drift.gains[position], rng))
     return group
 
 

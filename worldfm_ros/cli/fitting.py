@@ -18,7 +18,7 @@ def fitting(frames: PosedFrames, conventions: Conventions = Conventions()) -> Po
         print(f"left out: {count} of {total} frames: {reason}", file=sys.stderr)
     for reason, count in frames.ignored.items():
         print(f"ignored: {count} {reason}", file=sys.stderr)
-    for note in frames.notes:
+    for note in (*frames.notes, *frames.borders.notes):
         print(f"note: {note}", file=sys.stderr)
     warning = check_fit(frames)
     if warning is not None:

@@ -90,7 +90,7 @@ class BagFrames(PosedFrames):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __getitem__(self, position: int) -> RgbdFrame:
+    def read(self, position: int) -> RgbdFrame:
         color, depth, pose = self._frames[position]
         bag = self._reader.bag()
         rgb = decode_color(self._message(bag, self.topics.color, color))

@@ -73,7 +73,7 @@ class ColmapFrames(PosedFrames):
     def __len__(self) -> int:
         return len(self.views)
 
-    def __getitem__(self, position: int) -> RgbdFrame:
+    def read(self, position: int) -> RgbdFrame:
         view = self.views[position]
         camera = self.cameras[view.camera]
         rgb, depth = read_rgb(self.images / view.name), registered_depth(self._depth(view.name), camera.intrinsics)

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
+from worldfm_ros.sources.borders import Borders
 from worldfm_ros.sources.frames import PosedFrames
 
 PoseConvention = Literal["camera-to-world", "world-to-camera", "opengl", "opengl-world-to-camera", "body"]
@@ -82,8 +83,8 @@ class Reread(PosedFrames):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, position: int) -> RgbdFrame:
-        frame = self.frames[position]
+    def read(self, position: int) -> RgbdFrame:
+        frame = self.frames.read(position)
         factor = self.frames.units / self.units
         depth = frame.depth if math.isclose(factor, 1.0) else frame.depth * np.float32(factor)
         return replace(frame, depth=depth, T_world_camera=self._reread(frame.T_world_camera))
@@ -94,6 +95,10 @@ class Reread(PosedFrames):
     @cached_property
     def poses(self) -> list[Pose]:
         return [self._reread(pose) for pose in self.frames.poses]
+
+    @property
+    def borders(self) -> Borders:
+        return self.frames.borders
 
     @property
     def name(self) -> str:

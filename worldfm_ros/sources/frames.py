@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.sources.borders import Borders, find_borders
+
+LOOKED_AT = 12  # pictures, for borders
 
 
 class PosedFrames(Sequence[RgbdFrame]):
-    """Posed RGB-D frames in order, each read when it is asked for, as rectified pinhole views in one world frame.
+    """Posed RGB-D frames in order, each read when it is asked for, as rectified pinhole views in one world frame. A
+    border that is black in all pictures is no part of the scene.
 
     path: where they are. skipped: how many the source holds that could not be used, by reason. has_depth: whether
     depth was measured; frames without have 0 everywhere. metric: whether lengths are metres; else their scale is
@@ -33,6 +40,25 @@ class PosedFrames(Sequence[RgbdFrame]):
     ignored: Counter[str] = Counter()
     sequences: tuple[int, ...] = (0,)
     notes: tuple[str, ...] = ()
+
+    def __getitem__(self, position: int) -> RgbdFrame:
+        return self.borders.hidden(self.read(position))
+
+    @abstractmethod
+    def read(self, position: int) -> RgbdFrame:
+        """The frame as its files have it."""
+
+    @cached_property
+    def borders(self) -> Borders:
+        """By pictures from all over the source; those that cannot be read say so when they are asked for."""
+        return find_borders(self._readable(np.unique(np.linspace(0, len(self) - 1, LOOKED_AT).astype(int)).tolist()))
+
+    def _readable(self, positions: Sequence[int]) -> Iterator[RgbdFrame]:
+        for position in positions:
+            try:
+                yield self.read(position)
+            except (ValueError, OSError):
+                continue
 
     @property
     def name(self) -> str:

@@ -145,7 +145,7 @@ class RgbdFolder(PosedFrames):
     def __len__(self) -> int:
         return len(self._poses)
 
-    def __getitem__(self, position: int) -> RgbdFrame:
+    def read(self, position: int) -> RgbdFrame:
         index = list(self._poses)[position]
         rgb = read_rgb(self._rgb_path(index))
         self._check_size(self._rgb_path(index), rgb)

@@ -77,7 +77,7 @@ class TransformsFrames(PosedFrames):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, position: int) -> RgbdFrame:
+    def read(self, position: int) -> RgbdFrame:
         facts, T_world_camera = self.frames[position]
         where = self._where(facts)
         rgb = read_rgb(self._beside(facts["file_path"]))
@@ -115,7 +115,7 @@ class TransformsFrames(PosedFrames):
 
     @cached_property
     def camera(self) -> Intrinsics:
-        return self[0].intrinsics
+        return self.read(0).intrinsics
 
     def files(self) -> list[Path]:
         return [self.path, *(self._beside(facts[key]) for facts, _ in self.frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
@@ -40,8 +41,13 @@ class Keyframe:
 
     @classmethod
     def of(cls, frame: RgbdFrame) -> Keyframe:
-        """A frame as a reference picture; its id is the frame's index."""
-        return cls(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
+        """A frame as a reference picture; its id is the frame's index. What is not the scene shows nothing, and has the
+        nearest colours of the scene, so that nothing else bleeds from there when it is resampled."""
+        if frame.scene is None or frame.scene.all() or not frame.scene.any():
+            return cls(frame.index, frame.rgb, frame.depth, frame.intrinsics, frame.T_world_camera)
+        nearest = ndimage.distance_transform_edt(~frame.scene, return_distances=False, return_indices=True)
+        return cls(frame.index, frame.rgb[tuple(nearest)], np.where(frame.scene, frame.depth, NOT_LENT),
+                   frame.intrinsics, frame.T_world_camera)
 
     def __post_init__(self) -> None:
         size = (self.intrinsics.height, self.intrinsics.width)
