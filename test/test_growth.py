@@ -82,7 +82,7 @@ def test_what_was_there_stays_and_provenance_is_told(world):
     assert set(np.unique(new["frames"][~scanned])) <= ids and ids == {k.id for k in world.keyframes if k.inserted}
     assert (new["confidence"][scanned] == MEASURED).all() and (new["confidence"][~scanned] < MEASURED).all()
     voxels = np.unique(np.rint(new["world_points"][~scanned] / world.spacing), axis=0)
-    assert len(voxels) > 0.99 * (~scanned).sum(), "one anchor a voxel"
+    assert len(voxels) > 0.97 * (~scanned).sum(), "one anchor a voxel"  # a wall lies on the border of two
 
 
 def test_a_saved_world_gives_the_same_frames(world, tmp_path):

@@ -33,7 +33,7 @@ FLOORS = (
     ("sources", "scenes", "frame_model"),
     ("depth",),
     ("world",),
-    ("painting", "drive", "objects"),
+    ("drive", "layout", "objects", "painting"),
     ("generator", "truth"),
     ("growth",),
     ("evaluation", "occupancy", "offline", "page", "report", "trajectories"),

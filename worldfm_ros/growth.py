@@ -1,9 +1,9 @@
 """A world that grows while somebody drives through it (paper 2.4.1: scene content is updated at keyframes).
 
-Where a painted frame shows much that the map does not, it becomes a keyframe: depth from the drawing where anchors
-cover, completed elsewhere, and inserted (world/insertion.py). From then on the invented part is in the map: the same
-place looks the same again. So a frame is a function of the drive so far and not of its pose alone; a saved map gives
-its frames again.
+Where a frame shows much that the map does not, it becomes a keyframe. First the planes of the room, floor, walls and
+ceiling, go on to where nobody looked (layout/); then it is painted. What is unknown still gets its depth completed, and
+both are inserted (world/insertion.py). From then on the invented part is in the map: the same place looks the same
+again. So a frame is a function of the drive so far and not of its pose alone; a saved map gives its frames again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import numpy as np
 from worldfm_ros.depth.completion import DepthCompleter
 from worldfm_ros.generator import Frame, FrameGenerator
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.layout.rooms import House, widened
 from worldfm_ros.objects.objects import Placed
 from worldfm_ros.world.insertion import Inserted, InsertionSettings, View, insert
 from worldfm_ros.world.reference import Cell, cell_of
+from worldfm_ros.world.renderer import render
 
 GAP = np.ones((5, 5), np.uint8)  # pixels; smaller holes are between anchors
+OUTSIDE = 0.25  # of the picture's sides: what is this near to its edges is continued with it
 LEAST_KNOWN = 0.1  # of the picture; with less of it covered, completed depth has no scale
 
 
@@ -48,15 +51,38 @@ class GrowingGenerator:
                                                                 generator.model)
         self.history: list[Inserted] = []
         self._completer, self._settings = completer, settings
+        self._houses = House(self.world)
         self._tried: set[Cell] = set()
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
-        """The view, as the map was before; then the map grows by it, if there is much new in it."""
+        """The view. Where it shows much that the map has not, the map grows: by the planes of the room, before it is
+        painted, and after by what was painted where they do not reach."""
         frame = self.generator.generate(T_world_camera, intrinsics, objects)
-        if self.is_keyframe(frame, T_world_camera):
-            self.history.append(insert(self.world, completed(frame, T_world_camera, intrinsics, self._completer),
-                                       self._settings.insertion))
+        if not self.is_keyframe(frame, T_world_camera):
+            return frame
+        if self._continue_room(T_world_camera, intrinsics):
+            frame = self.generator.generate(T_world_camera, intrinsics, objects)
+        if unseen(frame).mean() >= self._settings.least_new:
+            self._insert(completed(frame, T_world_camera, intrinsics, self._completer))
         return frame
+
+    def _continue_room(self, T_world_camera: Pose, intrinsics: Intrinsics) -> bool:
+        """Insert what the room's layout tells of the view and of what is just outside of it. Whether there was any."""
+        rooms = self._houses.around(T_world_camera.translation)
+        if rooms is None:
+            return False
+        wide = widened(intrinsics, OUTSIDE)
+        drawing = render(self.world.anchors.visible(T_world_camera, wide), T_world_camera, wide)
+        more = rooms.continued(holes(drawing.coverage), drawing.depth, T_world_camera, wide)
+        new = more.depth > 0
+        if not new.any():
+            return False
+        rgb = np.where(new[..., None], more.rgb, drawing.rgb)
+        self._insert(View(rgb, more.depth, more.confidence, ~new, wide, T_world_camera, more.labels))
+        return True
+
+    def _insert(self, view: View) -> None:
+        self.history.append(insert(self.world, view, self._settings.insertion))
 
     def is_keyframe(self, frame: Frame, T_world_camera: Pose) -> bool:
         """Whether the frame shows enough that is new, from a place and direction that was not tried before."""
@@ -70,8 +96,12 @@ class GrowingGenerator:
 
 def unseen(frame: Frame) -> np.ndarray:
     """(H, W) bool: holes of the drawing that are larger than gaps between anchors, and no object."""
-    holes = cv2.morphologyEx((~frame.coverage).astype(np.uint8), cv2.MORPH_OPEN, GAP) > 0
-    return holes & (frame.instances == 0)
+    return holes(frame.coverage) & (frame.instances == 0)
+
+
+def holes(coverage: np.ndarray) -> np.ndarray:
+    """(H, W) bool: what a drawing does not cover (H, W) bool, but for gaps between anchors."""
+    return cv2.morphologyEx((~coverage).astype(np.uint8), cv2.MORPH_OPEN, GAP) > 0
 
 
 def completed(frame: Frame, T_world_camera: Pose, intrinsics: Intrinsics, completer: DepthCompleter) -> View:

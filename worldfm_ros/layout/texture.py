@@ -1,0 +1,91 @@
+"""What a plane looks like beyond the part of it that was seen.
+
+Its colour goes on smoothly from the nearest part that was seen. Its pattern is that of the nearest square of it that
+was seen whole, laid out like tiles that are mirrored at their edges, so that no edge shows and boards keep their
+direction. A function of what was seen alone: no view of it matters.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from worldfm_ros.depth.completion import spread
+
+SQUARES = (0.8, 0.4, 0.2)  # metres; the largest of which there is one is laid out
+WHOLE = 0.9  # of a square that was seen
+COARSE = 0.2  # metres; what is larger is colour, what is smaller is pattern
+MARGIN = 8.0  # metres around what was seen
+ROW = 1024
+
+
+class Texture:
+    """The pattern and colours of one plane, from points in it."""
+
+    def __init__(self, places: np.ndarray, colors: np.ndarray, pitch: float, upright: bool) -> None:
+        """places (N, 2): metres in the plane; colors (N, 3) uint8; pitch: metres between them. upright: the second axis
+        is the height of a wall, along which patterns change: they are not taken from another height."""
+        self._pitch, self._origin = pitch, places.min(0)
+        self._weight = np.array([1.0, 8.0 if upright else 1.0])
+        fine, seen = gridded((places - self._origin) / pitch, colors, (0, 0))
+        pad = int(MARGIN / COARSE)
+        low, known = gridded((places - self._origin) / COARSE, colors, (pad, pad))
+        self._low = np.stack([spread(low[..., k], known) for k in range(3)], axis=-1)
+        self._start = self._origin - pad * COARSE
+        rows, columns = np.indices(seen.shape)
+        smooth = self._colour(self._origin + np.stack([columns, rows], -1).reshape(-1, 2) * pitch)
+        self._detail = np.where(seen[..., None], fine - smooth.reshape(fine.shape), 0).astype(np.float32)
+        self._side, self._squares = next(
+            ((side, found) for side in SQUARES if len(found := whole_squares(seen, round(side / pitch)))),
+            (SQUARES[0], np.zeros((0, 2), int)))
+
+    def look(self, places: np.ndarray) -> np.ndarray:
+        """(N, 3) uint8 of places (N, 2), metres in the plane."""
+        color = self._colour(places)
+        if len(self._squares):
+            color += self._pattern(places)
+        return np.clip(np.rint(color), 0, 255).astype(np.uint8)
+
+    def _colour(self, places: np.ndarray) -> np.ndarray:
+        return sampled(self._low, (places - self._start) / COARSE)
+
+    def _pattern(self, places: np.ndarray) -> np.ndarray:
+        side = round(self._side / self._pitch) * self._pitch
+        at = (places - self._origin) / side + 0.5 * self._pitch / side
+        square = np.floor(at).astype(int)
+        wanted, number = np.unique(square, axis=0, return_inverse=True)
+        away = np.sum(((wanted[:, None] - self._squares[None]) * self._weight) ** 2, axis=-1)
+        source = self._squares[np.argmin(away, axis=1)][number.ravel()]
+        inside = at - square
+        mirrored = (square - source) % 2 == 1
+        return sampled(self._detail, (source + np.where(mirrored, 1 - inside, inside)) * side / self._pitch - 0.5)
+
+
+def gridded(at: np.ndarray, colors: np.ndarray, pad: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean colours (H, W, 3) float32 of the cells that points (N, 2), (column, row), lie in, and which have any."""
+    column, row = (np.rint(at).astype(int) + pad).T
+    width, height = column.max() + 1 + pad[0], row.max() + 1 + pad[1]
+    cell = row * width + column
+    count = np.bincount(cell, minlength=width * height)
+    sums = np.stack([np.bincount(cell, colors[:, k], width * height) for k in range(3)], axis=-1)
+    mean = sums / np.maximum(count, 1)[:, None]
+    return mean.reshape(height, width, 3).astype(np.float32), (count > 0).reshape(height, width)
+
+
+def sampled(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(N, 3) float32: between the pixels of an image (H, W, 3) at (column, row) (N, 2); beyond its edge, the edge."""
+    rows = -(-len(at) // ROW)
+    full = np.zeros((rows * ROW, 2), np.float32)
+    full[:len(at)] = at
+    maps = np.ascontiguousarray(full.reshape(rows, ROW, 2).transpose(2, 0, 1))
+    values = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return values.reshape(-1, 3)[:len(at)]
+
+
+def whole_squares(seen: np.ndarray, side: int) -> np.ndarray:
+    """(K, 2): column and row, in squares of that side, of those of a lattice in which nearly all is seen (H, W)."""
+    side = max(side, 1)
+    rows, columns = (size // side for size in seen.shape)
+    share = seen[:rows * side, :columns * side].reshape(rows, side, columns, side).mean((1, 3))
+    row, column = np.nonzero(share >= WHOLE)
+    return np.column_stack([column, row])

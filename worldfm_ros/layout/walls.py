@@ -1,0 +1,102 @@
+"""Where along its line a wall may stand: where it was seen, carried on straight from there, or assumed.
+
+A wall is carried on for EXTENSION metres, through what nobody saw, until a keyframe looks through where it would stand.
+Around all that was seen walls are assumed, BEYOND metres away: a place whose end nobody saw ends somewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+
+import numpy as np
+
+from worldfm_ros.layout.planes import Layout, Plane
+from worldfm_ros.world.insertion import MARGIN
+from worldfm_ros.world.keyframes import Keyframe
+
+EXTENSION = 6.0  # metres
+BEYOND = 0.6  # metres; of 0 to 3 the least depth error in rooms and offices of which one picture is known
+SURE, LEAST = 0.6, 0.22  # confidence of a surface where its plane was seen, and at EXTENSION and of what is assumed
+STEP = 0.1  # metres between the places along a wall that are tried
+HEIGHTS = (0.3, 0.8, 1.3, 1.8)  # metres above the floor at which they are tried
+OPEN = 0.5  # of these: seen empty there, the wall is not there
+GAP = 3  # steps; a wall that is seen to end for so long does not go on behind
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A wall and how sure it is that it stands at places along it: sure (K,), 0 = not at all, STEP metres each, from
+    `start` on."""
+
+    plane: Plane
+    start: float
+    sure: np.ndarray
+
+    def at(self, along: np.ndarray) -> np.ndarray:
+        """(N,): how sure at places (N,), metres along the wall."""
+        step = np.floor((along - self.start) / STEP)
+        inside = (step >= 0) & (step < len(self.sure))
+        return np.where(inside, self.sure[np.where(inside, step, 0).astype(int)], 0.0)
+
+
+def standing(layout: Layout, keyframes: Sequence[Keyframe]) -> list[Standing]:
+    """The walls of a layout, seen and assumed, where no keyframe looks through them."""
+    walls = [*layout.walls, *assumed(layout)]
+    starts, steps, points = [], [], []
+    for wall in walls:
+        reach = 0.0 if wall.assumed else EXTENSION
+        starts.append(wall.low - reach)
+        steps.append(STEP * (np.arange(math.ceil((wall.high - wall.low + 2 * reach) / STEP)) + 0.5))
+        place = np.empty((len(steps[-1]), len(HEIGHTS), 3))
+        place[..., wall.axis], place[..., 1 - wall.axis] = wall.offset, (starts[-1] + steps[-1])[:, None]
+        place[..., 2] = layout.floor.offset + np.array(HEIGHTS)
+        points.append(place.reshape(-1, 3))
+    if not walls:
+        return []
+    empty = seen_empty(np.concatenate(points) @ layout.turn, keyframes)
+    share = np.split(empty.reshape(-1, len(HEIGHTS)).mean(1), np.cumsum([len(step) for step in steps])[:-1])
+    return [Standing(wall, start, sureness(wall, start + step) * carried_on(wall, start + step, open_there < OPEN))
+            for wall, start, step, open_there in zip(walls, starts, steps, share, strict=True)]
+
+
+def carried_on(wall: Plane, along: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """(K,) bool: of the places (K,) along a wall where it may stand, those that it reaches from where it was seen."""
+    gone = along[:-GAP + 1][np.convolve(free, np.ones(GAP), "valid") == 0]
+    before = gone[gone < wall.low].max(initial=-math.inf)
+    behind = gone[gone > wall.high].min(initial=math.inf)
+    return free & (along > before) & (along < behind)
+
+
+def sureness(wall: Plane, along: np.ndarray) -> np.ndarray:
+    """(K,) confidence of a wall at places (K,) along it."""
+    if wall.assumed:
+        return np.full(len(along), LEAST)
+    return SURE * (LEAST / SURE) ** (np.maximum(0.0, np.maximum(wall.low - along, along - wall.high)) / EXTENSION)
+
+
+def assumed(layout: Layout) -> list[Plane]:
+    """Walls around all that was seen; none where no wall was."""
+    if not layout.walls:
+        return []
+    (west, south), (east, north) = layout.ends + [[-BEYOND], [BEYOND]]
+    labels = [wall.label for wall in layout.walls]
+    label = max(sorted(set(labels)), key=labels.count)
+    return [Plane(axis, offset, low, high, label, assumed=True)
+            for axis, offset, low, high in ((0, west, south, north), (0, east, south, north), (1, south, west, east),
+                                            (1, north, west, east))]
+
+
+def seen_empty(points: np.ndarray, keyframes: Sequence[Keyframe]) -> np.ndarray:
+    """(N,) bool: world points (N, 3) that a keyframe looks through, or at which it shows something without depth (sky,
+    glass)."""
+    empty = np.zeros(len(points), bool)
+    for keyframe in keyframes:
+        left = np.flatnonzero(~empty)
+        pixels, z, inside = keyframe.lookup(points[left])
+        column, row = np.rint(pixels[inside]).astype(int).T
+        height, width = keyframe.depth.shape
+        measured = keyframe.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
+        empty[left[inside]] = (measured == 0) | (measured > (1 + MARGIN) * z[inside])
+    return empty
