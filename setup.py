@@ -60,9 +60,11 @@ setup(
         "perceptual": ["torch-fidelity", "torchmetrics>=1.9", "torchvision"],
         "export": ["datumaro"],
         "ray": ["ray"],
+        "spz": ["gsply", "zstandard"],
         "training": ["accelerate", "tensorboard", "webdataset"],
         "test": [
-            *("hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "pytest-xdist", "rosbag-doctor"),
+            *("gsply", "hypothesis", "mcap", "mcap-ros2-support", "pytest", "pytest-timeout", "pytest-xdist"),
+            *("rosbag-doctor", "zstandard"),
         ],
         "dev": ["catkin_pkg", "colcon-common-extensions", "ruff", "wheel"],
     },

@@ -19,7 +19,7 @@ EXECUTABLES = {"worldfm", "frame_camera", "camera_rig", "demo_robot", "bag_recor
 ROSDEP_KEY_OF = {"opencv-python-headless": "opencv", "pyyaml": "yaml", "scikit-image": "skimage", "pillow": "pil"}
 WITHOUT_ROSDEP_KEY = {
     *("diffusers", "open3d", "plyfile", "rosbags", "safetensors", "setuptools", "torch", "tyro"),
-    *("mcap", "mcap-ros2-support", "pytest-xdist", "rosbag-doctor"),
+    *("gsply", "mcap", "mcap-ros2-support", "pytest-xdist", "rosbag-doctor", "zstandard"),
 }
 
 

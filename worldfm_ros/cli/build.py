@@ -134,15 +134,16 @@ def build_image(
 
 def build_ply(source: Source, out: Path,
               settings: tyro.conf.OmitArgPrefixes[CloudSettings] = CloudSettings()) -> None:
-    """Build a world from a PLY file: a coloured point cloud, or 3D Gaussian splats.
+    """Build a world from a PLY file: a coloured point cloud, or 3D Gaussian splats; or from splats packed as SPZ.
 
     Args:
-        source: the PLY file, text or binary.
+        source: the .ply file, text or binary, or the .spz file.
         out: the world folder to write; a world that is there is replaced.
     """
     from worldfm_ros.sources.ply import read_ply
+    from worldfm_ros.sources.spz import read_spz
 
-    discs = read_ply(source)
+    discs = read_spz(source) if source.suffix.lower() == ".spz" else read_ply(source)
     world = cloud.build(discs, source.stem, settings)
     for reason, count in discs.skipped.items():
         print(f"left out: {count} points: {reason}", file=sys.stderr)

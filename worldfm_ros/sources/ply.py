@@ -65,7 +65,15 @@ def read_ply(path: str | Path) -> Discs:
         raise ValueError(f"{path}: element vertex has no {', '.join(sorted(missing))}; "
                          f"it has {', '.join(sorted(names))}")
     points = np.stack([np.asarray(vertex[name], np.float64) for name in "xyz"], axis=1)
-    made = splats(points, vertex) if names >= set(SPLAT) else cloud(points, vertex, names, path)
+    if names >= set(SPLAT):
+        first, logs = (np.stack([np.asarray(vertex[f"{name}_{k}"], np.float64) for k in range(3)], axis=1)
+                       for name in ("f_dc", "scale"))
+        return usable(splats(points, first, logs, np.asarray(vertex["opacity"], np.float64)), path)
+    return usable(cloud(points, vertex, names, path), path)
+
+
+def usable(made: Discs, path: Path) -> Discs:
+    """Those that have a place and a size. Raises ValueError where none has."""
     made = made.select(np.isfinite(made.points).all(1), "coordinates that are not finite")
     if made.radius is not None:
         made = made.select(np.isfinite(made.radius) & (made.radius >= 0), "a size that is no length")
@@ -75,13 +83,13 @@ def read_ply(path: str | Path) -> Discs:
     return made
 
 
-def splats(points: np.ndarray, vertex) -> Discs:
-    """Gaussian splats as discs: the two larger deviations are the surface, the third its thickness."""
-    colors = 0.5 + HARMONIC * np.stack([np.asarray(vertex[f"f_dc_{k}"], np.float64) for k in range(3)], axis=1)
-    logs = np.sort(np.stack([np.asarray(vertex[f"scale_{k}"], np.float64) for k in range(3)], axis=1), axis=1)
+def splats(points: np.ndarray, first: np.ndarray, logs: np.ndarray, opacity: np.ndarray) -> Discs:
+    """Gaussian splats as discs: the two larger deviations are the surface, the third its thickness. first: (N, 3), of
+    the harmonics; logs: (N, 3), of the deviations; opacity: (N,), before the sigmoid."""
+    colors = 0.5 + HARMONIC * first
     with np.errstate(over="ignore", invalid="ignore"):
-        radius = (DEVIATIONS * np.exp(logs[:, 1:].mean(1))).astype(np.float32)
-        opaque = 1.0 / (1.0 + np.exp(-np.asarray(vertex["opacity"], np.float64)))
+        radius = (DEVIATIONS * np.exp(np.sort(logs, axis=1)[:, 1:].mean(1))).astype(np.float32)
+        opaque = 1.0 / (1.0 + np.exp(-opacity))
     surface = np.isfinite(colors).all(1) & (opaque >= FAINT)
     return Discs(points, levels(colors), None, radius, Counter()).select(
         surface, f"splats fainter than {FAINT:g}, or without a colour")
@@ -114,7 +122,7 @@ def check_header(path: Path) -> None:
     end = start.find(b"end_header")
     if not start.startswith(b"ply") or end < 0:
         packed = start.startswith((b"NGSP", b"\x1f\x8b"))
-        raise ValueError(f"{path} is {'packed, like SPZ: unpack it to PLY' if packed else 'no PLY file'} "
+        raise ValueError(f"{path} is {'packed: SPZ files are named .spz' if packed else 'no PLY file'} "
                          "(it does not begin with a header from `ply` to `end_header`)")
     text, least, count, row = b"ascii" in start[:end].split(b"\n", 2)[1], 0, 0, 0
     for line in start[:end].decode("ascii", "replace").splitlines():
