@@ -42,6 +42,10 @@ class CameraParameters(SensorParameters):
     grow: bool = describe(False, "the map grows where a frame shows what it does not have; frames then depend on the "
                                  "drive (docs/growth.md)", changes=True)
     completer: str = describe("smooth", "what completes the depth of frames that the map grows by, such as depth-tiny")
+    insert_color_topic: str = describe("", "a sensor's colour images, raw or .../compressed, which the map is given as "
+                                           "measured with insert_depth_topic's (docs/growth.md); empty = none")
+    insert_depth_topic: str = describe("", "depth registered to insert_color_topic, raw or .../compressedDepth")
+    insert_camera_info_topic: str = describe("", "its camera_info; empty = beside insert_color_topic")
     autosave: float = describe(0.0, "seconds between saves to save_folder while the map grows; 0 = at the end", 0.0)
     map_frame: str = describe("", "TF frame of the world's coordinates; empty = the one that world.yaml names")
     camera_frame: str = describe("camera_optical_frame", "TF frame of the camera, optical axes; frame_id of the images")
@@ -68,13 +72,23 @@ class CameraParameters(SensorParameters):
                               "qos": QOS}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"parameter {name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if self.grow and self.map_memory:
-            raise ValueError("a map that grows is in memory; set map_memory to 0, or grow to false")
-        if self.autosave and not (self.grow and self.save_folder):
-            raise ValueError("autosave is for a map that grows: set grow to true and save_folder to a folder")
+        if bool(self.insert_color_topic) != bool(self.insert_depth_topic):
+            raise ValueError("insert_color_topic and insert_depth_topic go together, got "
+                             f"{self.insert_color_topic!r} and {self.insert_depth_topic!r}")
+        if self.grows and self.map_memory:
+            raise ValueError("a map that grows is in memory; set map_memory to 0, or grow to false and "
+                             "insert_color_topic and insert_depth_topic to nothing")
+        if self.autosave and not (self.grows and self.save_folder):
+            raise ValueError("autosave is for a map that grows: set grow to true, or insert_color_topic and "
+                             "insert_depth_topic, and save_folder to a folder")
         if self.lockstep and self.mode != "rate":
             raise ValueError(f"in lockstep the simulator's steps say when, at the rate asked; got mode {self.mode!r}")
         parse_mount(self.mount)
+
+    @property
+    def grows(self) -> bool:
+        """Whether the map changes while the camera runs."""
+        return self.grow or bool(self.insert_color_topic)
 
     @property
     def intrinsics(self) -> Intrinsics:
@@ -96,11 +110,14 @@ class CameraParameters(SensorParameters):
 
     def check_folders(self) -> None:
         """Raise ValueError when a path that may be set at run time is outside of the allowed folders."""
-        allowed = [os.path.realpath(os.path.expanduser(folder)) for folder in self.allowed_folders]
         for name in ("world", "model", "camera", "objects", "randomize", "save_folder"):
             path = str(self.camera_path or "") if name == "camera" else getattr(self, name)
-            if not allowed or not path or (name in ("model", "objects") and os.sep not in path):  # a name, not a path
-                continue
-            real = os.path.realpath(os.path.expanduser(path))
-            if not any(os.path.commonpath([real, folder]) == folder for folder in allowed):
-                raise ValueError(f"{name} {path} is not in the allowed folders {', '.join(allowed)}")
+            if path and (name not in ("model", "objects") or os.sep in path):  # else a name, not a path
+                self.check_folder(name, path)
+
+    def check_folder(self, name: str, path: str) -> None:
+        """Raise ValueError when the path, which is called by the name, is outside of the allowed folders."""
+        allowed = [os.path.realpath(os.path.expanduser(folder)) for folder in self.allowed_folders]
+        real = os.path.realpath(os.path.expanduser(path))
+        if allowed and not any(os.path.commonpath([real, folder]) == folder for folder in allowed):
+            raise ValueError(f"{name} {path} is not in the allowed folders {', '.join(allowed)}")

@@ -11,6 +11,7 @@ import math
 import os
 import time
 import traceback
+from typing import Any
 
 import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -29,6 +30,7 @@ from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.mounts import mount_transforms
 from worldfm_ros.nodes.objects import States, Whereabouts, objects_of, prepare_at
 from worldfm_ros.nodes.qos import loss_to_expect
+from worldfm_ros.nodes.rgbd_topics import RgbdTopics, topics_of
 from worldfm_ros.nodes.saving import Saving
 from worldfm_ros.nodes.stepped_camera import SteppedCamera
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
@@ -67,6 +69,7 @@ class CameraSession:
         self._belongings, self._active = Belongings(node), Belongings(node)
         self.listener: TransformListener | None = None
         self.steps: SteppedCamera | None = None
+        self._rgbd: RgbdTopics | None = None
         self._mode: AtRate | AtPoses | WhenAsked | None = None  # none in lockstep
         try:
             self._offer()
@@ -99,7 +102,8 @@ class CameraSession:
                 to_transform_stamped(pose, parent, child, stamp) for pose, parent, child in mount]))
         self._refused: Counter[str] = Counter()
         self._saving = Saving(node, self)
-        self.health = Health(node, self._refused, FrameAccounts(self.outputs.topics))
+        self._images: Counter[str] = Counter()  # a sensor's, by what became of them
+        self.health = Health(node, self._refused, FrameAccounts(self.outputs.topics), self._images)
         doubts = [*settings.doubts(), loss_to_expect(settings.qos, 3 * settings.width * settings.height, os.environ)]
         for doubt in filter(None, doubts):
             node.get_logger().warning(doubt)
@@ -109,6 +113,8 @@ class CameraSession:
         settings, node = self.settings, self._active
         # Last, because a camera that subscribes to /tf is taken to be ready.
         self.listener = TransformListener(node, TransformBuffer(), self._on_jump, self._refused)
+        if topics := topics_of(settings):
+            self._rgbd = RgbdTopics(node, self, topics, self._images)
         if settings.lockstep:
             self.steps = SteppedCamera(node, self.outputs, self.health, self.listener, self.request)
         elif settings.mode == "rate":
@@ -126,9 +132,13 @@ class CameraSession:
             self._lose(Tick(stamp), "deactivated", "the camera was deactivated")
         if self.steps:
             self.steps.leave()
-        self.listener.close()
+        self._leave()
+        self.listener = self.steps = self._mode = self._rgbd = None
+
+    def _leave(self) -> None:
+        for each in filter(None, (self.listener, self._rgbd)):
+            each.close()
         self._active.destroy()
-        self.listener = self.steps = self._mode = None
 
     def close(self) -> None:
         """Stop painting, and tell the final accounts. Once."""
@@ -141,9 +151,7 @@ class CameraSession:
                 self.health.after()
         if self.steps:
             self.steps.leave()
-        if self.listener:
-            self.listener.close()
-            self._active.destroy()
+        self._leave()
         self.health.close()
         self._belongings.destroy()
 
@@ -169,6 +177,24 @@ class CameraSession:
     def reload(self) -> None:
         """Read world and model again. Raises ValueError or OSError, nothing changed."""
         self._worker.loaded = self._worker.threads.call(lambda: self._load(self.settings, True))
+        self.tell_world()
+
+    def change(self, generator, function: Callable[[], Any]) -> Any:
+        """Call the function where the generator's map may change, while nothing is drawn or painted. Raises ValueError
+        when the camera shows another one by then."""
+        def still() -> Any:
+            if self.generator is not generator or self.health.accounts.final:
+                raise ValueError("the camera shows another world by now")
+            return function()
+
+        return self._worker.threads.call(still)
+
+    def do(self, job: Callable[[], None]) -> None:
+        """In the thread that draws, where the map may be changed; images wait meanwhile. It must not raise."""
+        self._worker.threads.drawing.do(job)
+
+    def tell_world(self) -> None:
+        """The map has changed at once."""
         self._world_outputs.tell(self.generator.world)
 
     def save(self) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 import threading
 import time
+from types import MappingProxyType
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
@@ -42,9 +43,11 @@ ADVICE = {
 class Health:
     """Keeps a camera's accounts and tells them: what was published and what was lost, by reason. Thread-safe."""
 
-    def __init__(self, node, refused: Mapping[str, int], accounts: FrameAccounts) -> None:
-        """`refused`: the TF listener's count of transforms that it ignored, by reason."""
-        self._node, self._refused = node, refused
+    def __init__(self, node, refused: Mapping[str, int], accounts: FrameAccounts,
+                 others: Mapping[str, int] = MappingProxyType({})) -> None:
+        """`refused`: the TF listener's count of transforms that it ignored, by reason. `others`: more counts, by their
+        full names."""
+        self._node, self._refused, self._others = node, refused, others
         self.accounts = accounts
         self._lock = threading.Lock()
         self._nothing_seen = 0
@@ -150,6 +153,7 @@ class Health:
             **{f"mean_{name}_ms": f"{1e3 * means.get(name, 0.0):.1f}" for name in STAGES},
             "nothing_seen": nothing_seen,
             **{f"tf_refused.{reason}": n for reason, n in sorted(self._refused.items())},
+            **dict(sorted(self._others.items())),
         }
         lost = sum(count for reason, count in losses(news).items() if reason != OVERRUNS)
         problems = [f"{lost} dropped"] if lost else []

@@ -1,6 +1,23 @@
-"""A map that grows, on the disk: every so often and at the end."""
+"""The map of a running camera and the disk: written every so often and at the end, and merged with what is there."""
 
 from __future__ import annotations
+
+from functools import partial
+import os
+
+from worldfm_ros.world.merge import merge_into
+from worldfm_ros.world.storage import read_world
+
+
+def merge_folder(session, folder: str) -> None:
+    """Merge a world folder into the map of a CameraSession. Takes its time, in a thread of its own; images go on.
+
+    Raises ValueError or OSError, nothing changed.
+    """
+    path, generator = os.path.abspath(os.path.expanduser(folder)), session.generator
+    session.settings.check_folder("map_url", path)
+    merge_into(generator.world, read_world(path), partial(session.change, generator))
+    session.tell_world()
 
 
 class Saving:
@@ -19,7 +36,7 @@ class Saving:
     def save(self) -> None:
         """Save what is new. A full disk leaves the world that was saved before, and is told."""
         settings, revision = self._session.settings, self._revision
-        if not settings.grow or not settings.save_folder or revision == self._saved:
+        if not settings.grows or not settings.save_folder or revision == self._saved:
             return
         try:
             folder = self._session.save()

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from scipy.spatial.transform import Rotation
 
 from worldfm_ros.bags.reader import Bag, KeptOpen, counted, nanoseconds
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.sensor.camera import Camera
-from worldfm_ros.sensor.lens import PINHOLE, Equidistant, Lens, make_lens
-from worldfm_ros.sources.bag_images import decode_color, decode_depth
+from worldfm_ros.sources.bag_images import decode_color
 from worldfm_ros.sources.bag_points import points_of, sparse_depth
 from worldfm_ros.sources.bag_scan import Scan, Seen
-from worldfm_ros.sources.bag_topics import POINTS, Topics, find_topics, picture_camera, transform_topics
+from worldfm_ros.sources.bag_topics import POINTS, Topics, find_topics, transform_topics
 from worldfm_ros.sources.frames import PosedFrames
-from worldfm_ros.sources.images import MILLIMETRES, check_sizes, registered_depth
-from worldfm_ros.sources.lens import rectified, rectifying_maps, with_rectified_colour
+from worldfm_ros.sources.images import MILLIMETRES
+from worldfm_ros.sources.rgbd_camera import SLOP, RgbdCamera
 from worldfm_ros.sources.tf_tree import TfTree
 from worldfm_ros.tf.history import TransformError
 
 __all__ = ["BagFrames", "Topics"]
 
-SLOP = 20_000_000  # nanoseconds between the stamps of colour and depth that belong together
 SCAN_SLOP = 100_000_000  # of colour and a LiDAR's points, whose own place at their time is known
 
 
@@ -56,19 +49,15 @@ class BagFrames(PosedFrames):
             if not messages:
                 raise ValueError(f"{path}: {topic} has no message; frames are made of colour, depth and camera_info"
                                  + (f"; ignored: {counted(self.ignored)}" if self.ignored else ""))
-        size = int(scan.info.width), int(scan.info.height)
-        K, D, R = picture_camera(scan.info, color)
-        self.distortion = self._lens(scan.info.distortion_model, D)
-        self._maps = None  # of colour whose depth is rectified, as a camera with a lens publishes the two
-        if self.distortion.bends and "rect" in depth.lower():
-            raw = Camera(Intrinsics.from_matrix(*size, K), self.distortion)
-            K, _, R = picture_camera(scan.info, depth)
-            self._maps = rectifying_maps(replace(raw, R=R, P=np.column_stack([K, np.zeros(3)])))
-        self.intrinsics = Intrinsics.from_matrix(*size, K)
+        try:
+            self._rgbd = RgbdCamera(scan.info, color, depth)
+        except ValueError as error:
+            raise ValueError(f"{path}: {info_topic}: {error}") from None
+        self.intrinsics, self.distortion = self._rgbd.intrinsics, self._rgbd.distortion
         self.units = 1.0 if self.sparse or scan.encodings.get(depth, "").startswith("32FC1") else MILLIMETRES
         self._frames: list[tuple[Seen, Seen, Pose]] = []
         self._T_camera_points: list[Pose] = []  # of a LiDAR, by frame
-        turned = Pose(Rotation.from_matrix(R).inv(), np.zeros(3))
+        turned = self._rgbd.T_optical_picture
         for number, tree in enumerate(scan.trees):
             mine = ([seen for seen in pictures if seen.sequence == number] for pictures in (colors, depths))
             matched = self._matched(tree, *mine)
@@ -78,14 +67,6 @@ class BagFrames(PosedFrames):
                                           for _, d, pose in matched]
         self.sequences = tuple(sorted({next(k for k, (c, _, _) in enumerate(self._frames) if c.sequence == number)
                                        for number in {c.sequence for c, _, _ in self._frames}})) or (0,)
-
-    def _lens(self, model: str, D: np.ndarray) -> Lens:
-        if not D.any() and model != Equidistant.model:
-            return PINHOLE
-        try:
-            return make_lens(model, D.tolist())
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}; or record rectified pictures") from None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -98,10 +79,8 @@ class BagFrames(PosedFrames):
         if self.sparse:
             z = sparse_depth(points_of(measured), self._T_camera_points[position], self.intrinsics)
         else:
-            z = registered_depth(decode_depth(measured), self.intrinsics)
-        check_sizes(rgb, z, self.intrinsics, f"{self.path} at {color.stamp} ns")
-        frame = RgbdFrame(position, rgb, z, self.intrinsics, pose)
-        return rectified(frame, self.distortion) if self._maps is None else with_rectified_colour(frame, self._maps)
+            z = self._rgbd.depth(measured)
+        return self._rgbd.frame(position, rgb, z, pose, f"{self.path} at {color.stamp} ns")
 
     @property
     def camera(self) -> Intrinsics:

@@ -88,7 +88,7 @@ class Anchors:
 
 
 class AnchorMap:
-    """All anchors of a world, in tiles. It changes only through `insert`, `insert_tile` and `keep`.
+    """All anchors of a world, in tiles. It changes only through `insert`, `insert_tile`, `keep` and `become`.
 
     revision: a number that is another after each change."""
 
@@ -173,6 +173,11 @@ class AnchorMap:
                 del self._tiles[key]
                 self._boxes, self.revision = None, self.revision + 1
         return gone
+
+    def become(self, other: AnchorMap) -> None:
+        """Hold what the other map holds, at once."""
+        self._tiles, self._boxes = dict(other._tiles), None
+        self.revision += 1
 
     def _set(self, key: tuple[int, int, int], anchors: Anchors) -> None:
         self._tiles[key], self._boxes = anchors, None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,31 @@ def merge(worlds: Sequence[World]) -> World:
     for other in others:
         _add(merged, other)
     return merged
+
+
+def merge_into(world: World, other: World, change: Callable[[Callable[[], Any]], Any]) -> None:
+    """Merge another world into one that is in use. `change(function)` calls the function where the world may change and
+    nobody reads it meanwhile; what takes long is done outside of it.
+
+    Raises ValueError as `merge`, and for a map that stays on the disk; the world is as it was then.
+    """
+    if not isinstance(world.anchors, AnchorMap):
+        raise ValueError(f"world {world.name!r} stays on the disk (map_memory) and does not change; set map_memory to "
+                         "0, or merge the two with `worldfm world merge`")
+    state, before = change(lambda: (_state(world), merge([world])))
+    merged = merge([before, other])
+
+    def put() -> None:
+        whole = merged if _state(world) == state else merge([world, other])  # it has grown meanwhile
+        world.anchors.become(whole.anchors)
+        world.keyframes[:] = whole.keyframes
+        world.label_names.update(whole.label_names)
+
+    change(put)
+
+
+def _state(world: World) -> tuple[int, int]:
+    return world.anchors.revision, len(world.keyframes)
 
 
 def _add(merged: World, other: World) -> None:
