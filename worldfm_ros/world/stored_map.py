@@ -79,9 +79,7 @@ class StoredMap:
         """The tiles that the view frustum may touch, nearest first, each at the level that the picture needs."""
         seen, distance = touched(self._boxes, T_world_camera, intrinsics)
         wanted = self._within_budget(seen, [self._level(k, distance[k], intrinsics) for k in seen])
-        tiles = [self._get(*place) for place in wanted]
-        with self._lock:
-            self._evict(keep=set(wanted))
+        tiles = [self._get(*place, keep=set(wanted)) for place in wanted]
         self._read_ahead(wanted, distance, intrinsics)
         return tiles
 
@@ -103,7 +101,8 @@ class StoredMap:
                 break  # no tile has a coarser level: the picture needs more than the budget
         return [(int(k), level) for k, level in zip(seen, levels, strict=True)]
 
-    def _get(self, k: int, level: int) -> Anchors:
+    def _get(self, k: int, level: int, keep: set[tuple[int, int]]) -> Anchors:
+        """The tile; others than those to keep leave for it, where it has to be read."""
         with self._lock:
             if (k, level) in self._kept:
                 self._kept.move_to_end((k, level))
@@ -113,6 +112,7 @@ class StoredMap:
             if (k, level) not in self._kept:
                 self._kept[k, level] = tile
                 self._bytes += self._stored[k].bytes(level)
+            self._evict(keep)
         return tile
 
     def _evict(self, keep: set[tuple[int, int]]) -> None:
@@ -142,6 +142,4 @@ class StoredMap:
 
     def _load(self, places: list[tuple[int, int]], keep: set[tuple[int, int]]) -> None:
         for place in places:
-            self._get(*place)
-            with self._lock:
-                self._evict(keep)
+            self._get(*place, keep)
