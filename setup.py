@@ -59,6 +59,7 @@ setup(
     extras_require={
         "perceptual": ["torch-fidelity", "torchmetrics>=1.9", "torchvision"],
         "export": ["datumaro"],
+        "lerobot": ["lerobot>=0.4"],
         "ray": ["ray"],
         "spz": ["gsply", "zstandard"],
         "training": ["accelerate", "tensorboard", "webdataset"],

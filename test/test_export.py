@@ -233,8 +233,6 @@ def test_yolo_with_supervision(drives, tmp_path):
 
 
 def test_what_is_invented_is_ignored(tmp_path):
-
-
     labels, confidence = np.full((4, 6), 3, np.uint16), np.full((4, 6), 255, np.uint8)
     confidence[:2] = 0
     sample = Sample("a", "a", 0, Camera(Intrinsics(6, 4, 5.0, 5.0, 2.5, 1.5)), Pose.identity(),
@@ -248,7 +246,6 @@ def test_what_cannot_be_exported(drives, tmp_path, monkeypatch):
             exported(source, tmp_path / "out", kind, **split)
         assert not [path for path in tmp_path.iterdir() if path.name != "bare"], "nothing half-written"
 
-    refused("LeRobot's data sets are written by its own package", kind="lerobot")
     refused("is missing", FileNotFoundError, drives / "none")
     refused("is no folder of pictures", source=drives / "world")
     refused("has no camera: no topic image_raw", source=drives / "tf")
@@ -256,6 +253,8 @@ def test_what_cannot_be_exported(drives, tmp_path, monkeypatch):
     refused("--parts are of train, val, test", parts=(1.0, 1.0, 0.0))
     monkeypatch.setitem(sys.modules, "datumaro", None)
     refused("pip install datumaro", ImportError, kind="coco")
+    monkeypatch.setitem(sys.modules, "lerobot", None)
+    refused("written by lerobot, which does not import .*pip install 'lerobot>=0.4'", ImportError, kind="lerobot")
 
 
 def test_a_format_of_labels_needs_labels(drives, tmp_path):

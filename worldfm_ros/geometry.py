@@ -106,6 +106,13 @@ class Pose:
         rotation = self.rotation * Rotation.from_rotvec(fraction * turn)
         return Pose(rotation, (1.0 - fraction) * self.translation + fraction * other.translation)
 
+    def velocity_to(self, other: Pose, dt: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mean velocity from here to `other` in dt seconds, linear (3,) and angular (3,), rad/s, in the axes half
+        way between the two: (v, 0, 0) and (0, 0, w) for a robot on an arc."""
+        turn = (self.rotation.inv() * other.rotation).as_rotvec()
+        half_way = self.rotation * Rotation.from_rotvec(turn / 2.0)
+        return half_way.inv().apply(other.translation - self.translation) / dt, turn / dt
+
 
 # Body axes (x forward, y left, z up) of a camera -> its optical axes (x right, y down, z forward), REP-103.
 T_BODY_OPTICAL = Pose(Rotation.from_matrix([[0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))

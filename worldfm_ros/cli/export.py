@@ -25,7 +25,8 @@ def export_dataset(
 
     Args:
         source: a bag with a camera (`worldfm bag render`, or a recording), or a folder of `worldfm render`.
-        format: coco, panoptic, kitti, yolo, voc, voc_segmentation or another one of datumaro's; tum or nerfstudio.
+        format: coco, panoptic, kitti, yolo, voc, voc_segmentation or another one of datumaro's; tum, nerfstudio
+            or lerobot.
         out: the folder to create.
     """
     check_new(out)

@@ -42,6 +42,7 @@ class BagSamples:
             raise ValueError(f"{path} has no camera: no topic image_raw beside a camera_info; it has "
                              f"{', '.join(sorted(types)) or 'nothing'}")
         self._types = types
+        self.drives = {sequence: (path.stem, sequence) for sequence in map(_sequence, self._cameras)}
         self.labels, self.instances = (self._named(bag, name) for name in NAMES)
         self.facts = note_of(path)
         self.poses, self._recorded = self._posed(bag)
@@ -60,7 +61,7 @@ class BagSamples:
         for space, topic in self._cameras.items():
             for seen in scan.pictures[topic]:
                 with suppress(TransformError):  # a picture without a pose has no place
-                    name = f"{space.strip('/').replace('/', '_')}_{seen.stamp}"
+                    name = f"{_sequence(space)}_{seen.stamp}"
                     poses[name] = scan.trees[seen.sequence].from_root(seen.frame_id, seen.stamp)[1]
                     recorded[name] = topic, seen.recorded
         if not poses:
@@ -87,7 +88,7 @@ class BagSamples:
             yield from self._samples(space, topic)
 
     def _samples(self, space: str, color: str) -> Iterator[Sample]:
-        bag, sequence = self._reader.bag(), space.strip("/").replace("/", "_")
+        bag, sequence = self._reader.bag(), _sequence(space)
         wanted = {color, f"{space}/camera_info", f"{space}/{BOXES}", *(f"{space}/{name}" for name in DEPTHS),
                   *(f"{space}/{name}" for name in NUMBERS.values())}
         connections = [c for c in bag.connections if c.topic in wanted and c.msgcount]
@@ -103,13 +104,18 @@ class BagSamples:
                     yield self._sample(space, color, stamp, group)
 
     def _sample(self, space: str, color: str, stamp: int, group: dict[str, Any]) -> Sample:
-        name = f"{space.strip('/').replace('/', '_')}_{stamp}"
+        name = f"{_sequence(space)}_{stamp}"
         messages = {topic.removeprefix(f"{space}/"): message for topic, message in group.items()}
         numbers = {field: _numbers(messages[topic]) for field, topic in NUMBERS.items() if topic in messages}
         depth = next((_metres(messages[topic]) for topic in DEPTHS if topic in messages), None)
         boxes = json.loads(messages[BOXES].data)["boxes"] if BOXES in messages else None
         return Sample(name, name.rpartition("_")[0], stamp, camera_of_info(messages["camera_info"]), self.poses[name],
                       decode_color(group[color]), depth, boxes=boxes, **numbers)
+
+
+def _sequence(space: str) -> str:
+    """What a camera's sequence is called."""
+    return space.strip("/").replace("/", "_")
 
 
 def _stamp(message: Any) -> int:

@@ -13,13 +13,12 @@ import cv2
 from worldfm_ros.export.annotated import export_annotated
 from worldfm_ros.export.bag_samples import BagSamples
 from worldfm_ros.export.card import SHOWN, Card, semantic, write_card
+from worldfm_ros.export.lerobot import export_lerobot
 from worldfm_ros.export.posed import export_nerfstudio, export_tum
 from worldfm_ros.export.samples import FolderSamples, Samples
 from worldfm_ros.export.splits import Split
 
-POSED: dict[str, Callable] = {"tum": export_tum, "nerfstudio": export_nerfstudio}
-ELSEWHERE = {"lerobot": "LeRobot's data sets are written by its own package, whose pins are others than this one's; "
-                        "export nerfstudio or coco, and convert in an environment of its own"}
+POSED: dict[str, Callable] = {"tum": export_tum, "nerfstudio": export_nerfstudio, "lerobot": export_lerobot}
 
 
 def open_samples(path: Path) -> Samples:
@@ -32,8 +31,6 @@ def open_samples(path: Path) -> Samples:
 
 def export(source: Path, kind: str, out: Path, split: Split) -> Card:
     """Write the data set of a format. Raises ValueError, ImportError and OSError, and then nothing is there."""
-    if kind in ELSEWHERE:
-        raise ValueError(ELSEWHERE[kind])
     samples = open_samples(source)
     splits = dict(zip(samples.poses, split.of(list(samples.poses.values())), strict=True))
     partial = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))

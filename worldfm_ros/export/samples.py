@@ -49,12 +49,13 @@ class Sample:
 
 class Samples(Protocol):
     """Samples in order. labels and instances: names by number; facts: of how they were made, JSON-ready; poses:
-    T_world_camera by the samples' names, in order."""
+    T_world_camera by the samples' names, in order; drives: drive and camera by sequence."""
 
     labels: dict[int, str]
     instances: dict[int, str]
     facts: dict
     poses: dict[str, Pose]
+    drives: dict[str, tuple[str, str]]
 
     def rgb(self, name: str) -> np.ndarray: ...
 
@@ -79,12 +80,22 @@ class FolderSamples:
                                        for kind in ("labels", "instances"))
         facts = path / FACTS
         self.facts = json.loads(facts.read_text()) if facts.exists() else {}
-        self.poses, self._files = {}, {}
+        self.poses, self._files, self.drives = {}, {}, {}
         for folder in self._folders:
             sequence = "_".join(folder.relative_to(path).parts) or path.resolve().name
+            self.drives[sequence] = self._drive(folder, sequence)
             for index, pose in read_poses(folder / "poses.txt").items():
                 name = f"{sequence}_{index:06d}"
                 self.poses[name], self._files[name] = pose, (folder, index)
+
+    def _drive(self, folder: Path, sequence: str) -> tuple[str, str]:
+        """Of several cameras each has a folder by its name in the drive's."""
+        cameras = [camera["namespace"] for camera in self.facts.get("cameras", ())]
+        for camera in cameras if len(cameras) > 1 else ():
+            if f"/{folder.relative_to(self.path)}".endswith(f"/{camera}"):
+                camera = camera.replace("/", "_")
+                return sequence.removesuffix(camera).rstrip("_") or self.path.resolve().name, camera
+        return sequence, "camera"
 
     def __len__(self) -> int:
         return len(self.poses)

@@ -134,12 +134,9 @@ def camera_mount(height: float) -> Pose:
 
 
 def body_twist(previous: Pose, pose: Pose, dt: float) -> Twist:
-    """The mean velocity between two poses, seen from the body half way between them: (v, 0) for a robot on an arc."""
-    turn = (previous.rotation.inv() * pose.rotation).as_rotvec()
-    half_way = previous.rotation * Rotation.from_rotvec(turn / 2.0)
-    v = half_way.inv().apply(pose.translation - previous.translation) / dt
-    return Twist(linear=Vector3(x=v[0], y=v[1], z=v[2]),
-                 angular=Vector3(x=turn[0] / dt, y=turn[1] / dt, z=turn[2] / dt))
+    """The mean velocity between two poses."""
+    linear, angular = (Vector3(**dict(zip("xyz", vector, strict=True))) for vector in previous.velocity_to(pose, dt))
+    return Twist(linear=linear, angular=angular)
 
 
 class DemoRobot(Node):
