@@ -1,63 +1,157 @@
-"""Every command, option and file that README and docs name exists, and the quick start runs."""
+"""Every command that README and docs name is taken by the real parsers, links lead somewhere, the quick start runs."""
 
+import argparse
 from contextlib import redirect_stdout
+from functools import cache, wraps
 import io
 import os
-from pathlib import Path
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 
+from docs_commands import PAGES, ROOT, Command, blocks, fenced, mentioned
 import pytest
 from scenes import room_world
 import tyro
 
+from training.recipes import find_recipe
 from worldfm_ros.cli import main as cli
-from worldfm_ros.nodes.arguments import SimulationArguments
+from worldfm_ros.nodes.arguments import SimulationArguments, arguments_from_text
+from worldfm_ros.nodes.camera_graphs import CameraArguments, RigArguments
 from worldfm_ros.world.storage import write_world
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
-         *sorted((ROOT / "models").glob("*/README.md"))]
-CONTINUED = re.compile(r"\\\n\s*")
-SHELL = re.compile(r"&&|\|\||[;|&]")  # between commands
+LAUNCHED = {"sim.launch.py": SimulationArguments, "camera.launch.py": CameraArguments, "rig.launch.py": RigArguments}
+HAS_PARSER = re.compile(r"tyro\.cli|ArgumentParser")
 
 
-def fenced(page):
-    """The lines of the page's fenced blocks of no language or of the shell's."""
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-        if language in ("", "bash", "sh"):
-            yield from CONTINUED.sub(" ", block).splitlines()
+class Parsed(BaseException):
+    """A command line was taken: raised where the command would begin its work, with what it was given."""
 
 
-def commands(page):
-    """Words of each command of the page, in fenced blocks and in backticks."""
-    text = page.read_text()
-    inline = re.findall(r"`((?:worldfm|make|python -m|ros2 launch) [^`\n]+)`", text)
-    for line in [*fenced(page), *inline]:
-        line = re.sub(r"\s#.*", "", line)
-        for part in SHELL.split(line):
-            try:
-                words = shlex.split(part)
-            except ValueError:
-                continue  # an output that holds a quote
-            while words and re.fullmatch(r"\w+=\S*", words[0]):
-                words = words[1:]  # the environment
-            if words:
-                yield words
+@pytest.fixture
+def only_parsed(monkeypatch, tmp_path):
+    """Commands end where they know their arguments. The folder has the files that the docs show."""
+    cli_of, several, parse = tyro.cli, tyro.extras.subcommand_cli_from_dict, argparse.ArgumentParser.parse_args
+
+    def ending(function):
+        @wraps(function)
+        def end(*positional, **named):
+            raise Parsed(positional, named)
+        return end
+
+    def parse_args(parser, *given):
+        raise Parsed((), vars(parse(parser, *given)))
+
+    monkeypatch.setattr(tyro, "cli", lambda function, **how: cli_of(ending(function), **how))
+    monkeypatch.setattr(tyro.extras, "subcommand_cli_from_dict", lambda functions, **how: several(
+        {name: ending(function) for name, function in functions.items()}, **how))
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.chdir(tmp_path)
+    shown = next(text for _, language, text in blocks(ROOT / "docs" / "objects.md") if language == "yaml")
+    (tmp_path / "my_objects.yaml").write_text(shown)
 
 
-def worldfm_commands():
-    for page in PAGES:
-        for words in commands(page):
-            if words[0] == "worldfm" and len(words) > 1 and re.fullmatch(r"[a-z][\w-]*|\{.*", words[1]):
-                yield page, words[1:]
+def parsed(run, argv, monkeypatch, capsys):
+    """What a command line of ours means. Raises ValueError with what is said where it is not taken."""
+    monkeypatch.setattr(sys, "argv", argv)
+    try:
+        code = run()
+    except Parsed as taken:
+        return taken.args
+    except SystemExit as ended:
+        code = ended.code
+    said = capsys.readouterr()
+    raise ValueError(f"ended with {code}: {said.err or said.out}")
 
 
-def named(words):
-    """The command that words begin with, None when there is none."""
-    return next((name for name in cli.COMMANDS if words[:len(name.split())] == name.split()), None)
+def check(words, monkeypatch, capsys):
+    """Raise ValueError where a command is none of ours as it stands. Others' programs are not looked at."""
+    match words:
+        case ["worldfm", *rest]:
+            parsed(cli.main, words, monkeypatch, capsys)
+            if rest[0] == "sim":
+                check_arguments(SimulationArguments, rest[1:])
+        case ["accelerate" | "torchrun", *rest]:
+            check(["python", *rest[rest.index("-m"):]], monkeypatch, capsys)
+        case ["python", "-m", module, *rest] if module.startswith("training"):
+            _, named = parsed(lambda: runpy.run_module(module, run_name="__main__"), [module, *rest], monkeypatch,
+                              capsys)
+            if named.get("recipe"):
+                find_recipe(named["recipe"])
+        case ["python" | "python3", script, *rest] if script.endswith(".py"):
+            file = there(script.removeprefix("src/worldfm_ros/"))
+            if HAS_PARSER.search(file.read_text()):
+                parsed(lambda: runpy.run_path(str(file), run_name="__main__"), [script, *rest], monkeypatch, capsys)
+        case ["make", target, *rest]:
+            if not re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE):
+                raise ValueError(f"make has no {target}")
+            check_arguments(SimulationArguments, [word for text in rest if text.startswith("ARGS=")
+                                                  for word in text.removeprefix("ARGS=").split()])
+        case ["ros2", "launch", "worldfm_ros", file, *arguments]:
+            there(f"launch/{file}")
+            check_arguments(LAUNCHED[file], arguments)
+        case ["ros2", "run", "worldfm_ros", node, *_]:
+            there(f"worldfm_ros/nodes/{node}.py")
+        case ["ros2", "param", "set", "/camera/frame_camera", name, value]:
+            check_arguments(CameraArguments, [f"{name}:={value}"])
+        case ["pytest", *rest]:
+            for file in (word for word in rest if word.endswith(".py")):
+                there(file)
+
+
+def check_arguments(kind, words):
+    """`name:=value` as the launch files and `worldfm sim` read them."""
+    arguments_from_text(dict(word.split(":=", 1) for word in words), kind)
+
+
+def there(file):
+    """A file of the repository."""
+    if not (ROOT / file).is_file():
+        raise ValueError(f"{file} is not there")
+    return ROOT / file
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_is_taken_as_it_is_written(page, only_parsed, monkeypatch, capsys):
+    wrong = []
+    for command in fenced(page):
+        try:
+            for words in command.parts:
+                check(words, monkeypatch, capsys)
+        except ValueError as error:
+            wrong.append(f"{command}\n{error}")
+    assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("text", [
+    "worldfm eval my_scan --model anchors --clipz 16 --json scores.json", "worldfm wrold info my_world",
+    "worldfm render my_world --camera camera.yaml", "worldfm sim wdith:=3", "worldfm sim objects:=nowhere.yaml",
+    "python -m training --recipe tiny-nothing --out run", "python -m training.data build my_scan --outt data/scan",
+    "python test/nothing.py", "python test/soak.py --hours 3", "make smi", 'make sim ARGS="rate:=-1"',
+    "ros2 launch worldfm_ros camera.launch.py grwo:=true", "ros2 param set /camera/frame_camera wdith 3",
+    "accelerate launch --num_processes 8 -m training --recipee tiny-finish --out run", "worldfm sim 'objects:=demo",
+    "for each in tiny nothing; do python -m training --recipe $each-finish --out run; done"])
+def test_what_is_wrong_is_found(text, only_parsed, monkeypatch, capsys):
+    with pytest.raises(ValueError):
+        for words in Command(ROOT / "README.md", 1, text).parts:
+            check(words, monkeypatch, capsys)
+
+
+def test_a_block_is_read_as_a_shell_reads_it(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("text\n```\n$ worldfm world info w   # what\nw: 3 anchors\n"
+                    "$ X=1 make \\\n  lint && cat 'a b' > c\n```\n```python\nmake = 3\n```\n- item\n\n"
+                    "  ```\n  for a in b c; do\n    cp $a d\n  done\n  ```\n`make sim`")
+    commands = list(fenced(page))
+    assert [command.line for command in commands] == [3, 5, 14]
+    assert [words for command in commands for words in command.parts] == [
+        ["worldfm", "world", "info", "w"], ["make", "lint"], ["cat", "a b"], ["cp", "b", "d"], ["cp", "c", "d"]]
+    assert [command.text for command in mentioned(page)] == ["make sim"]
+
+
+# ----------------------------------------------------------------------------------- what the text names, often in part
 
 
 def alternatives(words):
@@ -69,9 +163,7 @@ def alternatives(words):
     return [words]
 
 
-ALL = [(page, words) for page, given in worldfm_commands() for words in alternatives(given)]
-
-
+@cache
 def options_of(name):
     """The options that a command's help tells of."""
     told = io.StringIO()
@@ -80,53 +172,38 @@ def options_of(name):
     return set(re.findall(r"--[a-z][\w-]*", told.getvalue())) | {"--help", "--debug"}
 
 
-OPTIONS = {name: options_of(name) for name in cli.COMMANDS}
+def check_part(words):
+    """Raise ValueError where `worldfm ...`, of which the text may leave out much, names what there is not."""
+    name = next((name for name in cli.COMMANDS if words[:len(name.split())] == name.split()), None)
+    if name is None:
+        if not any(known.startswith(" ".join(words) + " ") for known in cli.COMMANDS):
+            raise ValueError("there is no such command")
+        return  # `worldfm bench` as a whole
+    given = {word.split("=")[0] for word in words if re.fullmatch(r"--[a-z][\w-]*(=.*)?", word)}
+    if not given <= options_of(name):
+        raise ValueError(f"worldfm {name} has no {given - options_of(name)}")
+    if name == "sim":
+        check_arguments(SimulationArguments, words[1:])
 
 
-def test_there_is_something_to_check():
-    assert len(ALL) > 40 and {named(words) for _, words in ALL} >= {"sim", "eval", "render", "report", "explore"}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_the_text_names_exist(page, monkeypatch, capsys, request):
+    wrong = []
+    for command in mentioned(page):
+        try:
+            for words in command.parts:
+                if words[0] == "worldfm":
+                    for each in alternatives(words[1:]):
+                        check_part(each)
+                elif not {"NODE", "KIND", "ARGS=..."} & {*words, *(word.split(".")[-1] for word in words)}:
+                    request.getfixturevalue("only_parsed")
+                    check(words, monkeypatch, capsys)
+        except ValueError as error:
+            wrong.append(f"{command}\n{error}")
+    assert not wrong, "\n\n".join(wrong)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_and_option_exists(page):
-    for where, words in ALL:
-        if where != page:
-            continue
-        name = named(words)
-        if name is None and any(known.startswith(" ".join(words) + " ") for known in cli.COMMANDS):
-            continue  # `worldfm bench` as a whole
-        assert name, f"{page.name}: there is no command `worldfm {' '.join(words)}`"
-        given = {word.split("=")[0] for word in words if re.fullmatch(r"--[a-z][\w-]*(=.*)?", word)}
-        assert given <= OPTIONS[name], f"{page.name}: worldfm {name} has no {given - OPTIONS[name]}"
-        if name == "sim":
-            check_arguments(page, words[1:])
-
-
-def check_arguments(page, words):
-    known = SimulationArguments.__dataclass_fields__
-    for word in words:
-        argument, separator, _ = word.partition(":=")
-        assert not separator or argument in known, f"{page.name}: {word}: no such argument of a simulation"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_make_launch_and_python_modules_exist(page):
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for words in commands(page):
-        if words[0] == "make" and len(words) > 1 and re.fullmatch(r"[a-z]+", words[1]):
-            assert words[1] in targets, f"{page.name}: make has no {words[1]}"
-        if words[0] == "make":
-            arguments = [word[len("ARGS="):] for word in words if word.startswith("ARGS=")]
-            for text in arguments:
-                check_arguments(page, text.split())
-        if words[:2] == ["ros2", "launch"] and len(words) > 3 and words[2] == "worldfm_ros":
-            assert (ROOT / "launch" / words[3]).is_file(), f"{page.name}: {words[3]}"
-        if words[0].startswith("python") and re.fullmatch(r"-m (training|worldfm_ros)[a-z_.]*", " ".join(words[1:3])):
-            module = ROOT.joinpath(*words[2].split("."))
-            assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), f"{page.name}: {words[2]}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
