@@ -1,7 +1,7 @@
 """The shell commands of README and docs: which there are, and each of a page run as it is written, one after the other.
 
     python test/docs_commands.py [PAGE ...]                       lists them
-    python test/docs_commands.py PAGE ... --run FOLDER [--limit SECONDS] [--only TEXT]    runs them in FOLDER
+    python test/docs_commands.py PAGE ... --run FOLDER [--limit SECONDS] [--skip REGEX]    runs them in FOLDER
 
 In a fenced block without a language, or of the shell's, the lines that begin with `$` are the commands, where there are
 any; else those that begin with a program's name. A command that is not over after the limit gets Ctrl-C, for those
@@ -109,9 +109,10 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path, default=PAGES)
     parser.add_argument("--run", type=Path, metavar="FOLDER")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for each command")
-    parser.add_argument("--only", default="", help="commands that hold this text")
+    parser.add_argument("--skip", default="$^", metavar="REGEX", help="commands that are left out")
     options = parser.parse_args()
-    commands = [each for page in options.pages for each in fenced(page.resolve()) if options.only in each.text]
+    commands = [each for page in options.pages for each in fenced(page.resolve())
+                if not re.search(options.skip, each.text)]
     if options.run is None:
         print(*commands, sep="\n")
         return 0

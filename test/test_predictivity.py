@@ -9,7 +9,7 @@ import pytest
 from scenes import room_frames, write_rgbd_folder
 from scipy.spatial.transform import Rotation
 
-from worldfm_ros.evaluation.lessons import School, attend, judged_classes
+from worldfm_ros.evaluation.lessons import School, attend, judged_classes, summary
 from worldfm_ros.evaluation.predictivity import (
     Predictivity,
     Sights,
@@ -19,7 +19,16 @@ from worldfm_ros.evaluation.predictivity import (
     orb_matches,
     rotation_error,
 )
-from worldfm_ros.evaluation.segmenter import IGNORED, Lesson, Segmenter, mean_iou, train
+from worldfm_ros.evaluation.segmenter import (
+    IGNORED,
+    Lesson,
+    Segmenter,
+    agreement,
+    balance,
+    mean_iou,
+    train,
+    usual,
+)
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.world.keyframes import Keyframe
@@ -98,14 +107,14 @@ def test_what_is_the_photograph_has_the_ratio_one():
 def test_eval_tells_it(tmp_path, monkeypatch, capsys):
     from worldfm_ros.cli.main import main
 
-    write_rgbd_folder(tmp_path / "scan", room_frames(48))
+    write_rgbd_folder(tmp_path / "scan", room_frames(24))
     words = f"--hold-out 3 --voxel 0.05 --model anchors --width 80 --height 60 --predictivity --json {tmp_path}/f.json"
     monkeypatch.setattr(sys, "argv", ["worldfm", "eval", str(tmp_path / "scan"), *words.split()])
     assert main() == 0
     figures = json.loads((tmp_path / "f.json").read_text())["predictivity"]
-    assert figures["pairs"] == 15 and figures.keys() == {"pairs", "photograph", "model", "baseline", "drawing"}
+    assert figures["pairs"] == 7 and figures.keys() == {"pairs", "photograph", "model", "baseline", "drawing"}
     assert figures["model"] == figures["baseline"]  # the model is the blend
-    assert "15 pairs of neighbouring views" in capsys.readouterr().out
+    assert "7 pairs of neighbouring views" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------------ the segmenter
@@ -154,16 +163,42 @@ def test_rare_and_unlearned_classes_are_not_judged():
     assert judged_classes(judged, np.array([1, 2, 3])).tolist() == [1, 2]
 
 
+def test_rare_classes_weigh_more_and_a_pixel_one_on_average():
+    classes = np.array([[[1, 1, 1, 1], [1, 1, 1, 1], [1, 3, 3, IGNORED]]], np.uint8)
+    weights = balance(classes, 5).numpy()
+    assert weights[[0, 2, 4]].tolist() == [0, 0, 0] and weights[3] / weights[1] == pytest.approx(math.sqrt(9 / 2))
+    assert weights[classes[classes != IGNORED]].mean() == pytest.approx(1.0)
+
+
+def test_what_is_usual_at_a_place_is_told_without_looking():
+    classes = np.array([[[1, 2]], [[1, IGNORED]], [[2, 2]]], np.uint8)
+    assert usual(classes).tolist() == [[1, 2]]
+    assert agreement(usual(classes), classes, [1, 2])["iou"] == {1: pytest.approx(2 / 3), 2: pytest.approx(2 / 3)}
+
+
+def test_seeds_are_compared_one_by_one():
+    def mark(miou):
+        return {"miou": miou, "iou": {1: miou}}
+
+    exact = [mark(0.4), mark(0.2)]
+    figures = summary([mark(0.2), mark(0.2)], exact)
+    assert figures["ratio"] == pytest.approx(0.75) and figures["deviation"] == 0.0
+    assert summary(exact, exact) == {"miou": pytest.approx(0.3), "deviation": pytest.approx(0.2 / math.sqrt(2)),
+                                     "ratio": 1.0, "seeds": [0.4, 0.2], "iou": {1: pytest.approx(0.3)}}
+    assert summary(exact[:1], exact[:1])["deviation"] is None
+    assert summary(exact, [mark(0.0), mark(0.2)])["ratio"] is None
+
+
 def test_a_school_has_the_same_views_on_every_side():
     school = School(train="rooms", test="office", scenes=1, tests=1, views=3, observations=6, width=48, height=32,
-                    voxel=0.08)
-    figures, lessons = attend(school, Blend(), Lesson(steps=2, batch=2))
+                    voxel=0.08, texel=0.6)
+    figures, lessons = attend(school, Blend(), Lesson(steps=2, batch=2), seeds=2)
     assert {arm.pictures.shape for arm in lessons.values()} == {(3, 32, 48, 3)}
     assert (lessons["generated"].pictures == lessons["blend"].pictures).all()  # the model is the blend
-    assert figures["generated"] == figures["blend"]
-    assert figures["exact"]["ratio"] == (1.0 if figures["exact"]["miou"] else None)  # of two steps
+    assert figures["generated"] == figures["blend"] and len(set(figures["exact"]["seeds"])) == 2
     known = (lessons["drawing"].labels != IGNORED) & (lessons["exact"].labels != IGNORED)
     assert (lessons["drawing"].labels == lessons["exact"].labels)[known].mean() > 0.7
+    assert 0.0 < figures["blind"]["miou"] < 0.6
 
 
 @pytest.mark.parametrize("settings, said", [

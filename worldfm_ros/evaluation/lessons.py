@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import numpy as np
 
 from worldfm_ros.evaluation.degradation import Degradation
-from worldfm_ros.evaluation.segmenter import IGNORED, Lesson, mean_iou, train
+from worldfm_ros.evaluation.segmenter import IGNORED, Lesson, agreement, mean_iou, train, usual
 from worldfm_ros.generator import FrameGenerator, FrameModel
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.scenes.families import check_families, make_scene
-from worldfm_ros.scenes.viewpoints import observe
+from worldfm_ros.scenes.raycaster import RayCaster
+from worldfm_ros.scenes.viewpoints import look_around
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, fuse
 from worldfm_ros.world.renderer import render
 from worldfm_ros.world.storage import World
 
 ARMS = ("exact", "generated", "blend", "drawing")  # what a segmenter learns from
-RARE = 0.004  # of the judged pixels: classes below that are not judged, and not those that no lesson shows
-MAPPED = Intrinsics.from_hfov(320, 240, math.radians(78.0))  # the camera that the map is made with
+RARE = 0.01  # of the judged pixels: classes below that are not judged, and not those that no lesson shows
+MAPPED = Intrinsics.from_hfov(240, 180, math.radians(78.0))  # the camera that the map is made with
 Track = Callable[[Iterable], Iterable]
 
 
@@ -32,19 +33,20 @@ class School:
     train: a family of scenes; test: another, of exact pictures alone. scenes, tests: how many of each.
     views: pictures of a scene. observations: of those that a scene's map is made of.
     voxel: metres between anchors. depth_noise: metres, of the map's depth images, as a depth camera has it.
-    width, height: pixels, multiples of 8.
+    texel: metres between the points at which a scene's light is worked out. width, height: pixels, multiples of 8.
     """
 
     train: str = "apartment"
     test: str = "office"
-    scenes: int = 4
-    tests: int = 2
-    views: int = 48
-    observations: int = 60
+    scenes: int = 6
+    tests: int = 3
+    views: int = 30
+    observations: int = 48
     voxel: float = 0.025
     depth_noise: float = 0.01
-    width: int = 128
-    height: int = 96
+    texel: float = 0.2
+    width: int = 64
+    height: int = 48
 
     def __post_init__(self) -> None:
         check_families(self.train, self.test)
@@ -68,11 +70,13 @@ class Pictures:
     labels: np.ndarray
 
 
-def attend(school: School, model: FrameModel, lesson: Lesson,
+def attend(school: School, model: FrameModel, lesson: Lesson, seeds: int = 3,
            track: Callable[[str], Track] = lambda _: iter) -> tuple[dict, dict[str, Pictures]]:
-    """Figures by arm, `ratio` to the exact one (None when that has learned nothing), and what was learned from.
+    """Figures by arm, and what was learned from. `track` names a loop (a progress bar).
 
-    `track` names a loop (a progress bar).
+    miou: mean over `seeds` segmenters, from lesson.seed up, which see the same pictures; deviation: their standard
+    deviation; ratio: mean of the ratios to the exact one of the same seed, None where that has learned nothing. Beside
+    the arms `blind`: the most frequent class of each place in the exact lessons, for every picture.
     """
     lessons = lessons_of(school, model, track)
     judged_by = exact_views(school, track)
@@ -80,23 +84,34 @@ def attend(school: School, model: FrameModel, lesson: Lesson,
     count = 1 + max(int(classes.max()), *(int(arm.labels[arm.labels != IGNORED].max(initial=0))
                                           for arm in lessons.values()))
     figures: dict = {"classes": [int(each) for each in classes], "pictures": len(lessons["exact"].pictures),
-                     "judged": len(judged_by.pictures)}
-    for name, arm in lessons.items():
-        network = train(arm.pictures, arm.labels, count, lesson, track(f"learning from {name}"))
-        figures[name] = mean_iou(network, judged_by.pictures, judged_by.labels, classes)
-    best = figures["exact"]["miou"]
-    for name in lessons:
-        figures[name]["ratio"] = figures[name]["miou"] / best if best else None
-    return figures, lessons
+                     "judged": len(judged_by.pictures),
+                     "blind": agreement(usual(lessons["exact"].labels), judged_by.labels, classes)}
+    marks: dict[str, list] = {name: [] for name in lessons}
+    for seed in range(lesson.seed, lesson.seed + seeds):
+        for name, arm in lessons.items():
+            network = train(arm.pictures, arm.labels, count, replace(lesson, seed=seed),
+                            track(f"seed {seed}: learning from {name}"))
+            marks[name].append(mean_iou(network, judged_by.pictures, judged_by.labels, classes))
+    return figures | {name: summary(of_arm, marks["exact"]) for name, of_arm in marks.items()}, lessons
+
+
+def summary(marks: Sequence[dict], exact: Sequence[dict]) -> dict:
+    """Mean, spread and ratio of an arm's marks, seed by seed beside those of the exact one."""
+    each = np.array([mark["miou"] for mark in marks])
+    best = np.array([mark["miou"] for mark in exact])
+    return {"miou": float(each.mean()), "deviation": float(each.std(ddof=1)) if len(each) > 1 else None,
+            "ratio": float((each / best).mean()) if best.all() else None, "seeds": each.tolist(),
+            "iou": {name: float(np.mean([mark["iou"][name] for mark in marks])) for name in marks[0]["iou"]}}
 
 
 def lessons_of(school: School, model: FrameModel, track: Callable[[str], Track]) -> dict[str, Pictures]:
     """By arm: the same views, with the labels that each has: exact ones, or the drawing's."""
     taken: dict[str, list] = {name: [] for name in ARMS}
     for seed in track("drawing the scenes to learn from")(range(school.scenes)):
-        world = mapped(school, seed)
+        caster = RayCaster(make_scene(school.train, seed), school.texel)
+        world = mapped(school, caster, seed)
         generators = {"generated": FrameGenerator(world, model), "blend": FrameGenerator(world, Blend())}
-        for frame in observe(make_scene(school.train, seed), seed + 1000, school.views, school.camera):
+        for frame in look_around(caster, seed + 1000, school.views, school.camera):
             pose = frame.T_world_camera
             drawing = render(world.anchors.visible(pose, school.camera), pose, school.camera)
             ours = np.where(drawing.coverage, drawing.labels, IGNORED)
@@ -107,20 +122,20 @@ def lessons_of(school: School, model: FrameModel, track: Callable[[str], Track])
     return {name: _stacked(pairs) for name, pairs in taken.items()}
 
 
-def mapped(school: School, seed: int) -> World:
+def mapped(school: School, caster: RayCaster, seed: int) -> World:
     """A scene as a robot would have mapped it: with a depth camera's noise."""
     degradation = Degradation(depth_noise=school.depth_noise, seed=seed)
     settings = FusionSettings(voxel=school.voxel)
-    frames = [degradation.frame(frame) for frame in
-              observe(make_scene(school.train, seed), seed, school.observations, MAPPED)]
+    frames = [degradation.frame(frame) for frame in look_around(caster, seed, school.observations, MAPPED)]
     return fuse(frames, school.train, VoxelMeans(school.voxel), settings)
 
 
 def exact_views(school: School, track: Callable[[str], Track]) -> Pictures:
     """Exact pictures of the other family."""
-    seeds = track("drawing the scenes to be judged by")(range(school.tests))
-    return _stacked([(frame.rgb, frame.labels) for seed in seeds for frame in
-                     observe(make_scene(school.test, seed), seed, school.views, school.camera)])
+    casters = (RayCaster(make_scene(school.test, seed), school.texel)
+               for seed in track("drawing the scenes to be judged by")(range(school.tests)))
+    return _stacked([(frame.rgb, frame.labels) for seed, caster in enumerate(casters)
+                     for frame in look_around(caster, seed, school.views, school.camera)])
 
 
 def judged_classes(judged: np.ndarray, learned: np.ndarray) -> np.ndarray:

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 
 IGNORED = 255  # of a pixel's class: not learned, not judged
 WIDTHS = (12, 24, 48, 64)
-JITTER = 0.15  # brightness and contrast, up to so much
+JITTER = 0.2  # contrast of each channel and brightness, up to so much
 
 
 @dataclass(frozen=True)
 class Lesson:
     """steps: the optimiser's; batch: pictures a step; rate: AdamW's at its peak; seed: of weights, order and jitter."""
 
-    steps: int = 500
+    steps: int = 400
     batch: int = 8
     rate: float = 3e-3
     seed: int = 0
@@ -69,10 +69,11 @@ def train(pictures: np.ndarray, classes: np.ndarray, count: int, lesson: Lesson 
     network = Segmenter(count).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lesson.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lesson.rate, total_steps=lesson.steps)
+    weights = balance(classes, count)
     for _ in track(range(lesson.steps)):
         chosen = torch.randint(len(pictures), (lesson.batch,), generator=generator).numpy()
         x, y = _jittered(_tensor(pictures[chosen]), torch.from_numpy(classes[chosen]).long(), generator)
-        loss = F.cross_entropy(network(x), y, ignore_index=IGNORED)
+        loss = F.cross_entropy(network(x), y, weights, ignore_index=IGNORED)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -80,19 +81,37 @@ def train(pictures: np.ndarray, classes: np.ndarray, count: int, lesson: Lesson 
     return network.eval()
 
 
+def balance(classes: np.ndarray, count: int) -> Tensor:
+    """(count,) a weight for each class, the inverse root of its share of the pixels, so that rare ones are learned;
+    0 for one that does not occur. A pixel's mean weight is 1."""
+    counts = np.bincount(classes.ravel(), minlength=256)[:count]
+    weights = np.where(counts > 0, 1.0 / np.sqrt(np.maximum(counts, 1)), 0.0)
+    return torch.from_numpy(weights * counts.sum() / (weights @ counts)).float()
+
+
 def _jittered(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each picture mirrored or not, brighter or darker, with more contrast or less."""
+    """Each picture mirrored or not, brighter or darker, its channels with more contrast or less."""
     mirrored = torch.rand(len(x), generator=generator) < 0.5
     x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
     y = torch.where(mirrored[:, None, None], y.flip(-1), y)
-    gain, shift = (1.0 + JITTER * (2.0 * torch.rand(2, len(x), 1, 1, 1, generator=generator) - 1.0))
-    return (x * gain + shift - 1.0).clamp(0.0, 1.0), y
+    gain = 1.0 + JITTER * (2.0 * torch.rand(len(x), 3, 1, 1, generator=generator) - 1.0)
+    shift = JITTER * (2.0 * torch.rand(len(x), 1, 1, 1, generator=generator) - 1.0)
+    return (x * gain + shift).clamp(0.0, 1.0), y
 
 
-@torch.no_grad()
-def mean_iou(network: Segmenter, pictures: np.ndarray, classes: np.ndarray, judged: Iterable[int]) -> dict:
-    """miou over the `judged` classes that occur, and iou by class: what is both over what is either."""
-    told = np.concatenate([network(_tensor(pictures[k:k + 16])).argmax(1).numpy() for k in range(0, len(pictures), 16)])
+def mean_iou(network: Callable[[Tensor], Tensor], pictures: np.ndarray, classes: np.ndarray,
+             judged: Iterable[int]) -> dict:
+    """`agreement` of what a network tells of pictures (N, H, W, 3) with their classes (N, H, W)."""
+    with torch.no_grad():
+        told = [network(_tensor(pictures[k:k + 16])).argmax(1).numpy() for k in range(0, len(pictures), 16)]
+    return agreement(np.concatenate(told), classes, judged)
+
+
+def agreement(told: np.ndarray, classes: np.ndarray, judged: Iterable[int]) -> dict:
+    """miou over the `judged` classes that occur, and iou by class: what is both over what is either.
+
+    told, classes: (N, H, W); `told` may be a single picture (H, W) for all.
+    """
     known = classes != IGNORED
     iou = {}
     for each in judged:
@@ -100,6 +119,12 @@ def mean_iou(network: Segmenter, pictures: np.ndarray, classes: np.ndarray, judg
         if truth.any():
             iou[int(each)] = float(np.count_nonzero(ours & truth) / np.count_nonzero(ours | truth))
     return {"miou": float(np.mean(list(iou.values()))), "iou": iou}
+
+
+def usual(classes: np.ndarray) -> np.ndarray:
+    """(H, W) the most frequent class of each place in pictures' classes (N, H, W): what to say without looking."""
+    counts = np.stack([(classes == each).sum(0) for each in range(int(classes[classes != IGNORED].max()) + 1)])
+    return counts.argmax(0)
 
 
 def _tensor(pictures: np.ndarray) -> Tensor:

@@ -26,8 +26,13 @@ DEFAULT_CAMERA = Intrinsics.from_hfov(320, 240, math.radians(78.0))
 def observe(scene: Scene, seed: int = 0, count: int = 72, intrinsics: Intrinsics = DEFAULT_CAMERA,
             samples: int = 2, texel: float = 0.08) -> Iterator[RgbdFrame]:
     """`count` exact views from free places all over the floor; `samples` and `texel` are the ray caster's."""
-    caster = RayCaster(scene, texel)
-    for index, pose in enumerate(viewpoints(scene, seed, count)):
+    return look_around(RayCaster(scene, texel), seed, count, intrinsics, samples)
+
+
+def look_around(caster: RayCaster, seed: int, count: int, intrinsics: Intrinsics,
+                samples: int = 2) -> Iterator[RgbdFrame]:
+    """The same with a ray caster that is there already, whose light is not worked out again."""
+    for index, pose in enumerate(viewpoints(caster.scene, seed, count)):
         image = caster.render(pose, intrinsics, samples)
         yield RgbdFrame(index, image.rgb, image.depth, intrinsics, pose, image.labels)
 
