@@ -13,7 +13,7 @@ from worldfm_ros.geometry import Pose
 from worldfm_ros.growth import GrowingGenerator, GrowthSettings, completed, unseen
 from worldfm_ros.world.anchors import MEASURED, SCAN, AnchorMap
 from worldfm_ros.world.cut import cut
-from worldfm_ros.world.insertion import InsertionSettings, View, insert, occupied
+from worldfm_ros.world.insertion import MARGIN, InsertionSettings, View, contradicted, insert, occupied
 from worldfm_ros.world.keyframes import NOT_LENT
 from worldfm_ros.world.storage import read_world, write_world
 
@@ -83,6 +83,33 @@ def test_what_was_there_stays_and_provenance_is_told(world):
     assert (new["confidence"][scanned] == MEASURED).all() and (new["confidence"][~scanned] < MEASURED).all()
     voxels = np.unique(np.rint(new["world_points"][~scanned] / world.spacing), axis=0)
     assert len(voxels) > 0.97 * (~scanned).sum(), "one anchor a voxel"  # a wall lies on the border of two
+
+
+def test_invented_anchors_of_a_plane_have_its_label_and_others_none(world):
+    """Without a scale there is no layout: then all that is invented is completed, as it was before there were any."""
+    bare = replace(cut(world, CORNER), metric=False)
+    for place, labels in ((world, {0, 1, 2, 3}), (bare, {0})):
+        generator = GrowingGenerator(load_generator(place), Smooth())
+        for pose in INTO:
+            generator.generate(pose, CAMERA)
+        new = {name: values[arrays(place)["frames"] != SCAN] for name, values in arrays(place).items()}
+        assert len(new["labels"]) > 500 and set(np.unique(new["labels"])) <= labels
+        assert (new["confidence"] < MEASURED).all()
+        floor = np.abs(new["world_points"][:, 2]) < 0.02
+        assert labels == {0} or (new["labels"][floor] == 3).mean() > 0.9
+
+
+def test_a_depth_image_is_looked_through_as_its_keyframe_says(world):
+    rng = np.random.default_rng(0)
+    points = rng.uniform([-3, -3, -1], [3, 3, 4], (5000, 3))
+    expected = np.zeros(len(points), bool)
+    for keyframe in world.keyframes:
+        pixels, z, inside = keyframe.lookup(points)
+        column, row = np.rint(pixels[inside]).astype(int).T
+        height, width = keyframe.depth.shape
+        seen = keyframe.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
+        expected[inside] |= seen > (1 + MARGIN) * z[inside]
+    assert 0.05 < expected.mean() < 0.95 and (contradicted(points, world.keyframes) == expected).all()
 
 
 def test_a_saved_world_gives_the_same_frames(world, tmp_path):
@@ -185,6 +212,12 @@ def test_a_full_disk_leaves_the_world_that_was_saved(world, tmp_path, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         write_world(world, tmp_path / "w")
     assert {p.name: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("settings", [{"least_new": 0.0}, {"least_hole": 1.5}])
+def test_shares_out_of_range_are_refused(settings):
+    with pytest.raises(ValueError, match="shares above 0"):
+        GrowthSettings(**settings)
 
 
 @pytest.mark.parametrize("settings", [{"least_confidence": 2.0}, {"max_anchors": 0}, {"max_depth": -1.0}])

@@ -150,9 +150,9 @@ def test_a_hole_without_planes_around_is_left():
     hole = np.zeros((60, 80), bool)
     hole[5:15, 5:15] = hole[30:50, 40:60] = True
     planes = np.zeros_like(hole)
-    planes[30:52, 36:70] = True
-    assert (bordered(hole, planes) == (hole & planes)).all()
-    assert not bordered(hole, ~planes & False).any()
+    planes[30:53, 36:70] = True
+    assert (bordered(hole, ~hole, planes) == (hole & planes)).all()
+    assert not bordered(hole, ~hole, np.zeros_like(hole)).any()
 
 
 def test_worlds_without_a_layout():

@@ -25,25 +25,29 @@ from worldfm_ros.world.renderer import render
 
 GAP = np.ones((5, 5), np.uint8)  # pixels; smaller holes are between anchors
 OUTSIDE = 0.25  # of the picture's sides: what is this near to its edges is continued with it
+FEW = 100  # anchors; where a room adds fewer to a view, it is not asked again
 LEAST_KNOWN = 0.1  # of the picture; with less of it covered, completed depth has no scale
 
 
 @dataclass(frozen=True)
 class GrowthSettings:
-    """least_new: the share of a frame that the map must not cover for it to be inserted. insertion: what is inserted.
+    """least_new: the share of a frame that the map must not cover for it to be inserted; least_hole: for the room to be
+    continued there. insertion: what is inserted.
 
     Raises ValueError for numbers out of range."""
 
     least_new: float = 0.02
+    least_hole: float = 0.005
     insertion: InsertionSettings = InsertionSettings()
 
     def __post_init__(self) -> None:
-        if not 0 < self.least_new <= 1:
-            raise ValueError(f"least_new is a share above 0 and at most 1, got {self.least_new}")
+        if not (0 < self.least_new <= 1 and 0 < self.least_hole <= 1):
+            raise ValueError(f"least_new and least_hole are shares above 0 and at most 1, got {self}")
 
 
 class GrowingGenerator:
-    """A FrameGenerator whose world grows with the frames that it makes. Each place and direction is tried once."""
+    """A FrameGenerator whose world grows with the frames that it makes. What is painted is inserted once from each
+    place and direction; a room is continued as long as that adds something."""
 
     def __init__(self, generator: FrameGenerator, completer: DepthCompleter,
                  settings: GrowthSettings = GrowthSettings()) -> None:
@@ -51,47 +55,42 @@ class GrowingGenerator:
                                                                 generator.model)
         self.history: list[Inserted] = []
         self._completer, self._settings = completer, settings
-        self._houses = House(self.world)
+        self._house = House(self.world)
         self._tried: set[Cell] = set()
+        self._settled: set[Cell] = set()
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
         """The view. Where it shows much that the map has not, the map grows: by the planes of the room, before it is
         painted, and after by what was painted where they do not reach."""
-        frame = self.generator.generate(T_world_camera, intrinsics, objects)
-        if not self.is_keyframe(frame, T_world_camera):
+        frame, cell = self.generator.generate(T_world_camera, intrinsics, objects), cell_of(T_world_camera)
+        if frame.coverage.mean() < LEAST_KNOWN:
             return frame
-        if self._continue_room(T_world_camera, intrinsics):
+        if unseen(frame).mean() >= self._settings.least_hole and cell not in self._settled:
+            if self._continue_room(T_world_camera, intrinsics) < FEW:
+                self._settled.add(cell)
             frame = self.generator.generate(T_world_camera, intrinsics, objects)
-        if unseen(frame).mean() >= self._settings.least_new:
+        if unseen(frame).mean() >= self._settings.least_new and cell not in self._tried:
+            self._tried.add(cell)
             self._insert(completed(frame, T_world_camera, intrinsics, self._completer))
         return frame
 
-    def _continue_room(self, T_world_camera: Pose, intrinsics: Intrinsics) -> bool:
-        """Insert what the room's layout tells of the view and of what is just outside of it. Whether there was any."""
-        rooms = self._houses.around(T_world_camera.translation)
+    def _continue_room(self, T_world_camera: Pose, intrinsics: Intrinsics) -> int:
+        """Insert what the layout tells of the view and of what is just outside of it. Returns the new anchors."""
+        rooms = self._house.around(T_world_camera.translation)
         if rooms is None:
-            return False
+            return 0
         wide = widened(intrinsics, OUTSIDE)
         drawing = render(self.world.anchors.visible(T_world_camera, wide), T_world_camera, wide)
         more = rooms.continued(holes(drawing.coverage), drawing.depth, T_world_camera, wide)
         new = more.depth > 0
         if not new.any():
-            return False
+            return 0
         rgb = np.where(new[..., None], more.rgb, drawing.rgb)
-        self._insert(View(rgb, more.depth, more.confidence, ~new, wide, T_world_camera, more.labels))
-        return True
+        return self._insert(View(rgb, more.depth, more.confidence, ~new, wide, T_world_camera, more.labels))
 
-    def _insert(self, view: View) -> None:
+    def _insert(self, view: View) -> int:
         self.history.append(insert(self.world, view, self._settings.insertion))
-
-    def is_keyframe(self, frame: Frame, T_world_camera: Pose) -> bool:
-        """Whether the frame shows enough that is new, from a place and direction that was not tried before."""
-        new, cell = unseen(frame), cell_of(T_world_camera)
-        known = frame.coverage.mean() >= LEAST_KNOWN
-        if cell in self._tried or not known or new.mean() < self._settings.least_new:
-            return False
-        self._tried.add(cell)
-        return True
+        return self.history[-1].anchors
 
 
 def unseen(frame: Frame) -> np.ndarray:

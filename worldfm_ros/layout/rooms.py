@@ -28,6 +28,7 @@ KEPT = 4  # layouts that a House remembers
 CEILING = 2.5  # metres above the floor that walls reach where no ceiling was seen
 PITCH = 0.02  # metres; textures are not finer
 ON_PLANE = 0.03  # of the depth and at least a voxel: a pixel that is this near a plane lies on it
+AROUND_HOLES = np.ones((7, 7), np.uint8)  # pixels; what borders a hole
 BORDER = 0.1  # of the known pixels around a hole that lie on planes; with fewer it is none of the room's
 SPARSE = 4  # pixels between those for which keyframes are asked
 
@@ -61,7 +62,7 @@ class Rooms:
         """What stands in `holes` (H, W) bool of a view whose other depth is known, (H, W) float32, 0 = none."""
         rays = intrinsics.unproject(np.ones(holes.shape)) @ (self.layout.turn @ T_world_camera.rotation.as_matrix()).T
         eye = self.layout.turn @ T_world_camera.translation
-        pixels = np.nonzero(bordered(holes, self._on_planes(depth, rays, eye)))
+        pixels = np.nonzero(self._bordered(holes, depth, rays, eye))
         z, number, sure, planes = self._first(eye, rays[pixels])
         places = eye + z[:, None] * rays[pixels]
         found = np.flatnonzero((sure > 0) & ~self._seen_empty(pixels, places))
@@ -85,11 +86,14 @@ class Rooms:
             seen = min(alike, key=lambda wall: abs(wall.offset - plane.offset))
         return self._textures[self.layout.planes.index(seen)].look(places[:, plane.within])
 
-    def _on_planes(self, depth: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> np.ndarray:
-        points = eye + depth[..., None] * rays
-        near = np.maximum(ON_PLANE * depth, self._spacing)
-        return (depth > 0) & np.any([np.abs(points[..., plane.axis] - plane.offset) < near
-                                     for plane in self.layout.planes], axis=0)
+    def _bordered(self, holes: np.ndarray, depth: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> np.ndarray:
+        """The holes (H, W) bool around which the layout's planes are seen."""
+        around = (cv2.dilate(holes.astype(np.uint8), AROUND_HOLES) > 0) & ~holes & (depth > 0)
+        points, near = eye + depth[around, None] * rays[around], np.maximum(ON_PLANE * depth[around], self._spacing)
+        on = np.zeros_like(holes)
+        for plane in self.layout.planes:
+            on[around] |= np.abs(points[:, plane.axis] - plane.offset) < near
+        return bordered(holes, around, on)
 
     def _first(self, eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Plane]]:
         """Of rays (N, 3), 1 along the optical axis: depth to the first surface, which of the planes it is, and how sure
@@ -176,12 +180,12 @@ def meeting(eye: np.ndarray, rays: np.ndarray, plane: Plane) -> np.ndarray:
     return np.where(z > 0, z, np.inf)
 
 
-def bordered(holes: np.ndarray, on_planes: np.ndarray) -> np.ndarray:
-    """The holes (H, W) bool around which planes are seen."""
+def bordered(holes: np.ndarray, around: np.ndarray, on: np.ndarray) -> np.ndarray:
+    """Those of the holes (H, W) bool for which BORDER or more of the pixels `around` (H, W) bool are `on` planes."""
     count, number = cv2.connectedComponents(holes.astype(np.uint8))
-    around = cv2.dilate(number.astype(np.float32), np.ones((7, 7), np.uint8)).astype(int) * ~holes
-    pixels, on = (np.bincount(around[mask], minlength=count) for mask in (around > 0, (around > 0) & on_planes))
-    good = on >= BORDER * np.maximum(pixels, 1)
+    nearest = cv2.dilate(number.astype(np.float32), AROUND_HOLES).astype(int)
+    known, flat = (np.bincount(nearest[mask], minlength=count) for mask in (around, around & on))
+    good = flat >= BORDER * np.maximum(known, 1)
     good[0] = False
     return good[number]
 

@@ -53,9 +53,11 @@ class Texture:
         side = round(self._side / self._pitch) * self._pitch
         at = (places - self._origin) / side + 0.5 * self._pitch / side
         square = np.floor(at).astype(int)
-        wanted, number = np.unique(square, axis=0, return_inverse=True)
+        first, width = square.min(0), int(np.ptp(square[:, 0])) + 1
+        keys, number = np.unique((square[:, 1] - first[1]) * width + square[:, 0] - first[0], return_inverse=True)
+        wanted = first + np.column_stack([keys % width, keys // width])
         away = np.sum(((wanted[:, None] - self._squares[None]) * self._weight) ** 2, axis=-1)
-        source = self._squares[np.argmin(away, axis=1)][number.ravel()]
+        source = self._squares[np.argmin(away, axis=1)][number]
         inside = at - square
         mirrored = (square - source) % 2 == 1
         return sampled(self._detail, (source + np.where(mirrored, 1 - inside, inside)) * side / self._pitch - 0.5)

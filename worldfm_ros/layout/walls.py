@@ -13,11 +13,11 @@ import math
 import numpy as np
 
 from worldfm_ros.layout.planes import Layout, Plane
-from worldfm_ros.world.insertion import MARGIN
+from worldfm_ros.world.insertion import mark_through
 from worldfm_ros.world.keyframes import Keyframe
 
 EXTENSION = 6.0  # metres
-BEYOND = 0.6  # metres; of 0 to 3 the least depth error in rooms and offices of which one picture is known
+BEYOND = 0.5  # metres; of 0 to 3 the least depth error in procedural homes of which one picture is known
 SURE, LEAST = 0.6, 0.22  # confidence of a surface where its plane was seen, and at EXTENSION and of what is assumed
 STEP = 0.1  # metres between the places along a wall that are tried
 HEIGHTS = (0.3, 0.8, 1.3, 1.8)  # metres above the floor at which they are tried
@@ -93,10 +93,5 @@ def seen_empty(points: np.ndarray, keyframes: Sequence[Keyframe]) -> np.ndarray:
     glass)."""
     empty = np.zeros(len(points), bool)
     for keyframe in keyframes:
-        left = np.flatnonzero(~empty)
-        pixels, z, inside = keyframe.lookup(points[left])
-        column, row = np.rint(pixels[inside]).astype(int).T
-        height, width = keyframe.depth.shape
-        measured = keyframe.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
-        empty[left[inside]] = (measured == 0) | (measured > (1 + MARGIN) * z[inside])
+        mark_through(points, keyframe, np.where(keyframe.depth == 0, np.float32(np.inf), keyframe.depth), empty)
     return empty

@@ -13,6 +13,7 @@ import numpy as np
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world import _through
 from worldfm_ros.world.anchors import MEASURED, AnchorMap, Anchors
 from worldfm_ros.world.builders.fusion import RADIUS, FusionSettings, trustworthy_depth
 from worldfm_ros.world.keyframes import NOT_LENT, Keyframe
@@ -97,13 +98,15 @@ def contradicted(points: np.ndarray, keyframes) -> np.ndarray:
     """(N,) bool: world points (N, 3) that lie where a keyframe looks through, at a surface behind."""
     wrong = np.zeros(len(points), bool)
     for keyframe in keyframes:
-        pixels, z, inside = keyframe.lookup(points)
-        index = np.flatnonzero(inside & ~wrong)
-        column, row = np.rint(pixels[index]).astype(int).T
-        height, width = keyframe.depth.shape
-        measured = keyframe.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
-        wrong[index] = measured > (1 + MARGIN) * z[index]
+        mark_through(points, keyframe, keyframe.depth, wrong)
     return wrong
+
+
+def mark_through(points: np.ndarray, keyframe, depth: np.ndarray, through: np.ndarray) -> None:
+    """Set through (N,) bool for the world points (N, 3) that a keyframe, with this depth (H, W), looks through."""
+    pose, camera = keyframe.T_world_camera, keyframe.intrinsics
+    _through.mark(points, pose.rotation.as_matrix(), pose.translation,
+                  np.array([camera.fx, camera.fy, camera.cx, camera.cy]), depth, MARGIN, through)
 
 
 def _add(world: World, view: View, number: int, points: np.ndarray, pixels: tuple[np.ndarray, np.ndarray]) -> int:
