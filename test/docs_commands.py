@@ -29,7 +29,7 @@ PROGRAMS = {"worldfm", "make", "python", "python3", "pip", "ros2", "colcon", "ac
 NAMED = re.compile(r"`((?:worldfm|make|python -m|python \w+/|pytest|ros2 \w+) ?[^`\n]+)`")  # in backticks
 BETWEEN = {"&&", "||", "|", ";", "&"}  # the commands of a line
 LOOP = re.compile(r"for (\w+) in (.*?); do (.*?);? done")
-STOPPED = 124  # what `timeout` ends with where it had to stop a command
+STOPPED = (124, 137)  # what `timeout` ends with where it had to stop a command, or to kill it
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def main() -> int:
     print(f"\n{sum(code == 0 for _, code in codes)} of {len(codes)} ended with 0")
     for each, code in codes:
         if code:
-            print(f"{'stopped' if code == STOPPED else f'ended with {code}'}: {each}")
-    return int(any(code not in (0, STOPPED) for _, code in codes))
+            print(f"{'stopped' if code in STOPPED else f'ended with {code}'}: {each}")
+    return int(any(code not in (0, *STOPPED) for _, code in codes))
 
 
 if __name__ == "__main__":
