@@ -23,7 +23,7 @@ from rosgraph_msgs.msg import Clock
 from test_drive import PLACES, anchor_map, keyframe, room_points
 from tf2_msgs.msg import TFMessage
 
-from worldfm_ros.drive import FreeSpace
+from worldfm_ros.drive.free_space import FreeSpace
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.nodes import demo_robot
 from worldfm_ros.nodes.conversions import SECOND, ns_to_stamp, pose_from_transform, stamp_to_ns

@@ -8,7 +8,8 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.spatial import cKDTree
 
-from worldfm_ros.drive import (
+from worldfm_ros.drive.free_space import FreeSpace
+from worldfm_ros.drive.robot import (
     ACCELERATION,
     BRAKING,
     MAX_SPEED,
@@ -16,7 +17,6 @@ from worldfm_ros.drive import (
     TURN_ACCELERATION,
     TURN_BRAKING,
     DifferentialDrive,
-    FreeSpace,
     Pilot,
     plan,
     tour,

@@ -10,7 +10,8 @@ from test_drive import PLACES, anchor_map, keyframe, level, room_points
 import yaml
 
 from worldfm_ros.cli.world import occupancy_map
-from worldfm_ros.drive import DifferentialDrive, FreeSpace, Pilot, tour
+from worldfm_ros.drive.free_space import FreeSpace
+from worldfm_ros.drive.robot import DifferentialDrive, Pilot, tour
 from worldfm_ros.geometry import Pose
 from worldfm_ros.world.gravity import check_gravity_aligned
 from worldfm_ros.world.keyframes import Keyframe

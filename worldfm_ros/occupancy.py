@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from worldfm_ros.drive import FreeSpace
+from worldfm_ros.drive.free_space import FreeSpace
 from worldfm_ros.files import write_whole
 
 FREE, OCCUPIED, UNKNOWN = 254, 0, 205  # grey; how occupied that is: (255 - grey) / 255

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from worldfm_ros.drive import DifferentialDrive, FreeSpace, Pilot, median_height, plan
+from worldfm_ros.drive.free_space import FreeSpace, median_height
+from worldfm_ros.drive.robot import DifferentialDrive, Pilot, plan
 from worldfm_ros.geometry import T_BODY_OPTICAL, Pose
 from worldfm_ros.world.storage import World
 

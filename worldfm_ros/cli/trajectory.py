@@ -13,7 +13,7 @@ import tyro
 from worldfm_ros import trajectories
 from worldfm_ros.bags.reader import open_bag
 from worldfm_ros.cli.rendering import Frames, check_rate
-from worldfm_ros.drive import FreeSpace
+from worldfm_ros.drive.free_space import FreeSpace
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.replay.bag_poses import Wanted, poses_of
 from worldfm_ros.replay.cameras import NAMESPACE, ReplayCamera

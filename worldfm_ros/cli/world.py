@@ -66,7 +66,7 @@ def occupancy_map(world: Source, out: Path, robot_radius: float = 0.2, robot_hei
         robot_height: metres; what is higher is no obstacle. By default as tall as to carry the keyframes' camera.
         resolution: metres a cell.
     """
-    from worldfm_ros.drive import FreeSpace
+    from worldfm_ros.drive.free_space import FreeSpace
     from worldfm_ros.occupancy import picture_of, write_map
     from worldfm_ros.world.gravity import check_gravity_aligned
 

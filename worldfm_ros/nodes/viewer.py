@@ -15,7 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from worldfm_ros.drive import MAX_SPEED, MAX_TURN
+from worldfm_ros.drive.robot import MAX_SPEED, MAX_TURN
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.nodes.accounts import losses
 from worldfm_ros.nodes.conversions import SECOND, stamp_to_ns

@@ -9,7 +9,8 @@ from time import monotonic
 
 import numpy as np
 
-from worldfm_ros.drive import MAX_SPEED, MAX_TURN, DifferentialDrive, FreeSpace, median_height
+from worldfm_ros.drive.free_space import FreeSpace, median_height
+from worldfm_ros.drive.robot import MAX_SPEED, MAX_TURN, DifferentialDrive
 from worldfm_ros.generator import Frame, FrameGenerator
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.page.pictures import Command, Stream, confidence_colours, depth_colours, label_colours

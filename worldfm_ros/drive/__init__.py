@@ -1,0 +1,1 @@
+"""A robot in a world: where it may be, and how it moves."""
