@@ -5,8 +5,10 @@ import json
 import os
 from pathlib import Path
 import signal
+import socket
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -221,6 +223,17 @@ def test_without_ray_it_says_what_to_install(stage, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match="pip install ray"):
         rendered(stage, tmp_path / "out", where=Where(ray="auto"))
+
+
+def test_a_cluster_that_does_not_answer(stage, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # it is not asked for anything
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        refused(stage, tmp_path, f"no Ray cluster answers at {address}", error=ConnectionError,
+                where=Where(ray=address))
+    for wrong in ("somewhere", "host:port", "ray://:1", "host:99999"):
+        refused(stage, tmp_path, "the address of a cluster's head, HOST:PORT", where=Where(ray=wrong))
 
 
 def test_parts():

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 import os
 import signal
+import socket
 import sys
 import threading
+from urllib.parse import urlsplit
 
 from worldfm_ros.ending import MENDABLE
 from worldfm_ros.replay.recipe import Job, Painting
@@ -20,6 +22,7 @@ Chunks = Mapping[int, tuple[Job, ...]]
 Results = Iterator[tuple[int, bytes]]  # the chunk's number, and its part
 Runner = Callable[[Painting, Chunks], Results]
 DEATHS = 3  # of workers in a row, with nothing painted between: it is no accident
+ANSWER = 10.0  # seconds in which a cluster's head accepts a connection
 RETRIES = 3  # of a task whose worker or node died
 
 
@@ -76,8 +79,10 @@ class OnRay:
 
     def __call__(self, painting: Painting, chunks: Chunks) -> Results:
         """Raises ImportError without ray, ConnectionError, and ValueError for a worker that is not set up as this."""
-        ray = _ray()
-        options = {"include_dashboard": False} if self.address == "auto" else {"address": self.address}
+        ray, options = _ray(), {"include_dashboard": False}
+        if self.address != "auto":
+            _check_answers(self.address)
+            options = {"address": self.address}
         ray.init(**options, log_to_driver=False, logging_level="error")
         try:
             task = ray.remote(num_cpus=max(1, painting.recipe.threads), max_retries=RETRIES)(_paint)
@@ -95,6 +100,22 @@ class OnRay:
                 yield running.pop(done), _result(ray, done)
         finally:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself goes on trying for many minutes. Raises ConnectionError, and ValueError for what is no address."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = place.hostname, place.port
+    except ValueError:  # no number, or too large
+        host, port = None, None
+    if not host or not port:
+        raise ValueError(f"--ray is auto or the address of a cluster's head, HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host, port), timeout=ANSWER).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster answers at {address} ({error}); start one (ray start --head --port="
+                              f"{port}), or --ray auto") from None
 
 
 def _paint(painting: Painting, jobs: tuple[Job, ...]) -> bytes:
