@@ -7,11 +7,12 @@ import sys
 import numpy as np
 from PIL import Image
 import pytest
+from scenes import HIGH, LOW, see_room
 import yaml
 
 from worldfm_ros.depth.completion import DenseDepth, checked
 from worldfm_ros.depth.smooth import fitted
-from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics
+from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.offline import ImageSettings, build, fitting_size, free, region
 from worldfm_ros.painting.blend import Blend
 from worldfm_ros.sources.image import read_picture
@@ -22,6 +23,7 @@ from worldfm_ros.world.storage import read_world, write_world
 
 ROOT = Path(__file__).parents[1]
 CAMERA = Intrinsics.from_hfov(96, 72, 1.2)
+STANDING = Pose.looking_at([-1.5, 0.0, 1.2], [1.0, 0.0, 1.2])
 SETTINGS = ImageSettings(radius=0.0, width=96, voxel=0.02, turn=30.0)
 
 
@@ -35,6 +37,16 @@ class Ball:
         guess = (2.0 / np.linalg.norm(rays, axis=-1)).astype(np.float32)
         depth = fitted(guess, checked(rgb, known, intrinsics), rgb)
         return DenseDepth(depth, np.full_like(depth, 0.7))
+
+
+class InTheRoom(Ball):
+    """The picture's depth is exact, the rest is completed."""
+
+    def complete(self, rgb, known, intrinsics):
+        if known is not None:
+            return super().complete(rgb, known, intrinsics)
+        depth = see_room(STANDING, intrinsics).depth
+        return DenseDepth(depth, np.ones_like(depth))
 
 
 def picture():
@@ -71,6 +83,20 @@ def test_every_anchor_tells_from_which_view_it_is_and_that_nobody_measured_it(wo
     *_, inside = stored.keyframes[0].lookup(points)
     assert (frames[inside] == 0).mean() > 0.9 and not inside[frames > 0].all(), "what the picture shows is from it"
     assert 0 < sure.min() and sure.max() < MEASURED
+
+
+def test_a_room_goes_on_where_its_picture_ends():
+    """With a scale the walls beside the picture stand where they do; without, what is invented is fog."""
+    settings = ImageSettings(radius=0.0, sweep=60.0, turn=30.0, width=96, voxel=0.03)
+    camera = Intrinsics.from_hfov(96, 72, 1.5)
+    right = []
+    for scale in (1.0, None):
+        world = build(see_room(STANDING, camera).rgb, camera, "room", InTheRoom(), Blend(), settings, scale)
+        new = [tile.world_points[tile.frames > 0] + STANDING.translation for tile in world.anchors.tiles]
+        points = np.concatenate(new)
+        points = points[points[:, 2] < HIGH[2] - 0.1]  # it shows no ceiling
+        right.append(np.mean(np.min(np.abs(np.stack([points - LOW, points - HIGH])), axis=(0, 2)) < 0.05))
+    assert right[0] > 0.8 and right[0] > right[1] + 0.2
 
 
 def test_scale_makes_it_metric(tmp_path):

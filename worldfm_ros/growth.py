@@ -22,6 +22,7 @@ from worldfm_ros.objects.objects import Placed
 from worldfm_ros.world.insertion import Inserted, InsertionSettings, View, insert
 from worldfm_ros.world.reference import Cell, cell_of
 from worldfm_ros.world.renderer import render
+from worldfm_ros.world.storage import World
 
 GAP = np.ones((5, 5), np.uint8)  # pixels; smaller holes are between anchors
 OUTSIDE = 0.25  # of the picture's sides: what is this near to its edges is continued with it
@@ -60,37 +61,45 @@ class GrowingGenerator:
         self._settled: set[Cell] = set()
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
-        """The view. Where it shows much that the map has not, the map grows: by the planes of the room, before it is
-        painted, and after by what was painted where they do not reach."""
+        """The view. Where it shows much that the map has not, the map grows, first by the planes of the room, then,
+        where they do not reach, by what was painted; and it is painted again, as it will look from then on."""
         frame, cell = self.generator.generate(T_world_camera, intrinsics, objects), cell_of(T_world_camera)
         if frame.coverage.mean() < LEAST_KNOWN:
             return frame
         if unseen(frame).mean() >= self._settings.least_hole and cell not in self._settled:
-            if self._continue_room(T_world_camera, intrinsics) < FEW:
+            added = self._continue_room(T_world_camera, intrinsics)
+            if added < FEW:
                 self._settled.add(cell)
-            frame = self.generator.generate(T_world_camera, intrinsics, objects)
+            if added:
+                frame = self.generator.generate(T_world_camera, intrinsics, objects)
         if unseen(frame).mean() >= self._settings.least_new and cell not in self._tried:
             self._tried.add(cell)
             self._insert(completed(frame, T_world_camera, intrinsics, self._completer))
+            frame = self.generator.generate(T_world_camera, intrinsics, objects)
         return frame
 
     def _continue_room(self, T_world_camera: Pose, intrinsics: Intrinsics) -> int:
-        """Insert what the layout tells of the view and of what is just outside of it. Returns the new anchors."""
-        rooms = self._house.around(T_world_camera.translation)
-        if rooms is None:
-            return 0
-        wide = widened(intrinsics, OUTSIDE)
-        drawing = render(self.world.anchors.visible(T_world_camera, wide), T_world_camera, wide)
-        more = rooms.continued(holes(drawing.coverage), drawing.depth, T_world_camera, wide)
-        new = more.depth > 0
-        if not new.any():
-            return 0
-        rgb = np.where(new[..., None], more.rgb, drawing.rgb)
-        return self._insert(View(rgb, more.depth, more.confidence, ~new, wide, T_world_camera, more.labels))
+        """Insert what the room's layout tells of the view. Returns the number of new anchors."""
+        view = room_view(self.world, self._house, T_world_camera, intrinsics)
+        return 0 if view is None else self._insert(view)
 
     def _insert(self, view: View) -> int:
         self.history.append(insert(self.world, view, self._settings.insertion))
         return self.history[-1].anchors
+
+
+def room_view(world: World, house: House, T_world_camera: Pose, intrinsics: Intrinsics) -> View | None:
+    """What the room's layout tells of a view, and of what is just outside of it, where the map has holes; None where
+    nothing."""
+    rooms = house.around(T_world_camera.translation)
+    if rooms is None:
+        return None
+    wide = widened(intrinsics, OUTSIDE)
+    drawing = render(world.anchors.visible(T_world_camera, wide), T_world_camera, wide)
+    more = rooms.continued(holes(drawing.coverage), drawing.depth, T_world_camera, wide)
+    new = more.depth > 0
+    rgb = np.where(new[..., None], more.rgb, drawing.rgb)
+    return View(rgb, more.depth, more.confidence, ~new, wide, T_world_camera, more.labels) if new.any() else None
 
 
 def unseen(frame: Frame) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 Its depth is completed from nothing and makes the first anchors. Then the camera moves over a region around, always to
 the pose from which most, but not all, is known; the frame model paints what it sees there, its depth is completed from
-what the anchors show, and it is inserted: until all of the region's views are known. The camera stands at the origin
-and looks along x.
+what the anchors show, and it is inserted: until all of the region's views are known. Where the picture shows the planes
+of a room, and the scale is known, they go on first (layout/). The camera stands at the origin and looks along x.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from worldfm_ros.depth.completion import DepthCompleter
 from worldfm_ros.frame_model.imaging import resize
 from worldfm_ros.generator import FrameGenerator, FrameModel
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
+from worldfm_ros.growth import holes, room_view
+from worldfm_ros.layout.rooms import House
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, trustworthy_depth
 from worldfm_ros.world.insertion import CERTAIN, contradicted
-from worldfm_ros.world.keyframes import Keyframe, lookup
+from worldfm_ros.world.keyframes import NOT_LENT, Keyframe, lookup
 from worldfm_ros.world.renderer import AnchorView, render
 from worldfm_ros.world.storage import World
 
@@ -33,7 +35,6 @@ LOOK = 64  # pixels, the width at which poses are looked at before one is taken
 WANTED = 0.7  # of a view that is known: enough to go on from, and something new
 CLEARANCE = 0.1  # of the picture's median depth; no camera is nearer than this to anything
 SURE = 0.2  # confidence from which invented depth is inserted
-GAP = np.ones((5, 5), np.uint8)  # pixels; smaller holes are between anchors
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,22 @@ def build(rgb: np.ndarray, intrinsics: Intrinsics, name: str, completer: DepthCo
     reach = FusionSettings(voxel=settings.voxel, max_depth=float(2 * depth.max()))
     picture = RgbdFrame(0, rgb, depth, intrinsics, T_BODY_OPTICAL)
     insert(world, picture, np.ones(depth.shape, bool), first.confidence, reach)
-    generator = FrameGenerator(world, model)
+    generator, house = FrameGenerator(world, model), House(world)
+    house.around(T_BODY_OPTICAL.translation)  # found in the picture alone
     poses = free(region(settings), world.keyframes[0], depth)
     for _ in track(range(settings.views)):
         pose = next_view(world.anchors, poses, camera, settings, CLEARANCE * float(np.median(depth)))
         if pose is None:
             break
         poses.remove(pose)
+        room = room_view(world, house, pose, camera)
+        if room is not None:
+            view = RgbdFrame(len(world.keyframes), room.rgb, room.depth, room.intrinsics, pose, room.labels)
+            insert(world, view, ~room.known & (room.confidence >= SURE), room.confidence, reach)
         frame = generator.generate(pose, camera)
         dense = completer.complete(frame.rgb, frame.depth, camera)
         view = RgbdFrame(len(world.keyframes), frame.rgb, dense.depth, camera, pose)
-        insert(world, view, unseen(frame.coverage) & (dense.confidence >= SURE), dense.confidence, reach)
+        insert(world, view, holes(frame.coverage) & (dense.confidence >= SURE), dense.confidence, reach)
     return world
 
 
@@ -113,13 +119,8 @@ def insert(world: World, view: RgbdFrame, new: np.ndarray, confidence: np.ndarra
         sure = confidence[rows.clip(0, depth.shape[0] - 1), columns.clip(0, depth.shape[1] - 1)]
         world.anchors.insert(tile.world_points, tile.colors, tile.labels, tile.radius, view.index,
                              np.rint(CERTAIN * sure))
-    lent = np.where(new & (depth == 0), np.float32(0), view.depth)
+    lent = np.where(new & (depth == 0), np.float32(0), np.where(view.depth > 0, view.depth, NOT_LENT))
     world.keyframes.append(Keyframe(view.index, view.rgb, lent, view.intrinsics, view.T_world_camera))
-
-
-def unseen(coverage: np.ndarray) -> np.ndarray:
-    """(H, W) bool: holes of a drawing that are larger than the gaps between anchors."""
-    return cv2.morphologyEx((~coverage).astype(np.uint8), cv2.MORPH_OPEN, GAP) > 0
 
 
 def region(settings: ImageSettings) -> list[Pose]:

@@ -141,10 +141,12 @@ class House:
 
 
 def find_rooms(world: World, place: np.ndarray) -> Rooms | None:
-    """The layout around a place (3,) of a metric world, from what was scanned; None where there is none."""
+    """The layout around a place (3,) of a metric world, from what was scanned, or from the picture that it was made of;
+    None where there is none."""
     keyframes = [keyframe for keyframe in world.keyframes if not keyframe.inserted]
     eyes = np.array([k.T_world_camera.translation for k in keyframes]).reshape(-1, 3)
-    parts = [nearby(tile, place) for tile in world.anchors.tiles]
+    origins = [SCAN, *(keyframe.id for keyframe in keyframes[:1])]
+    parts = [nearby(tile, place, origins) for tile in world.anchors.tiles]
     if not len(eyes) or not sum(len(points) for points, *_ in parts):
         return None
     points, colors, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -158,9 +160,9 @@ def find_rooms(world: World, place: np.ndarray) -> Rooms | None:
                  keyframes)
 
 
-def nearby(tile: Anchors, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, colours and labels of a tile's anchors that are of the scan and near."""
-    near = (tile.frames == SCAN) & (np.abs(tile.points + (tile.origin - place)).max(1) < AROUND)
+def nearby(tile: Anchors, place: np.ndarray, origins: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, colours and labels of a tile's anchors that are of these origins and near."""
+    near = np.isin(tile.frames, origins) & (np.abs(tile.points + (tile.origin - place)).max(1) < AROUND)
     return tile.world_points[near], tile.colors[near], tile.labels[near]
 
 
