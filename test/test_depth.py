@@ -119,6 +119,15 @@ def test_confidence_is_the_chance_of_ten_per_cent():
     assert confidence_of(np.float32(0.2)) == pytest.approx(np.mean(np.abs(error) < np.log(1.1)), abs=0.01)
 
 
+def test_an_untrained_network_is_the_smooth_completion(tmp_path):
+    DepthNetwork(**SMALL).save_pretrained(tmp_path)
+    rgb = np.random.default_rng(0).integers(0, 255, (72, 96, 3), np.uint8)
+    for known in (known_half(floor()), floor() * (np.random.default_rng(1).random((72, 96)) < 0.02)):
+        found, smooth = (completer.complete(rgb, known, CAMERA).depth for completer in
+                         (LearnedCompleter(tmp_path), Smooth()))
+        assert np.allclose(found, smooth, rtol=1e-4)
+
+
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_what_the_network_finds_scales_with_what_is_known(folder, factor):
     completer, known = LearnedCompleter(folder), known_half(floor())

@@ -60,7 +60,7 @@ def test_the_truth_costs_nothing_and_scale_costs_little_where_nothing_is_known()
     assert 0.02 < larger < 0.2 * wrong
 
 
-def test_a_new_network_spreads_what_is_known_and_learns():
+def test_a_new_network_completes_smoothly_and_learns():
     torch.manual_seed(0)
     seen = batch()
     stage = DepthStage(DepthNetwork(widths=(8, 12, 16), blocks=(1, 1, 1)), DepthLosses())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 import errno
 from functools import partial
@@ -20,16 +21,18 @@ import pytest
 from scenes import see_room, write_rgbd_folder
 import webdataset
 
+from training import builders
 from training.data import shards as shards_module
 from training.data.__main__ import main
 from training.data.corruption import Corruption
 from training.data.pairs import make_pair
-from training.data.shard_index import INDEX, UNFINISHED, read_index
+from training.data.shard_index import INDEX, UNFINISHED, VIEWS, read_index
 from training.data.shards import ShardedClips, write_shards
 from training.data.stored_clip import decode, encode
 from worldfm_ros import files
 from worldfm_ros.clips import LENGTH, Clip
 from worldfm_ros.geometry import Pose
+from worldfm_ros.sources.checks import problem, whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +121,19 @@ def test_several_folders_are_one_source(shards, tmp_path):
 def test_a_clip_of_fewer_frames_is_refused():
     with pytest.raises(ValueError, match="16 frames, got 3"):
         Clip("short", CLIPS[0].frames[:3])
+
+
+def test_views_of_many_scenes_are_no_films(shards, tmp_path):
+    for fault, match in ((problem, "none of the 1 clips is good"), (whole, None)):
+        away = [replace(frame, T_world_camera=Pose.looking_at(place := np.array([90.0 * k, 0, 1]), place + [1, 0, 0]))
+                for k, frame in enumerate(CLIPS[0].frames)]
+        place = tmp_path / fault.__name__
+        with pytest.raises(ValueError, match=match) if match else nullcontext():
+            write_shards([Clip("views", tuple(away))], place, source={VIEWS: 4}, fault=fault)
+    assert ShardedClips(shards).films and not ShardedClips([shards, place]).films
+    assert len(builders.views(str(place))) == 1
+    with pytest.raises(ValueError, match="learns from films"):
+        builders.shards(f"{shards},{place}")
 
 
 # ---- building
@@ -419,6 +435,14 @@ def test_the_command_builds_shards_and_a_contact_sheet(tmp_path, monkeypatch, ca
         replace(frame, labels=None) for frame in frames[16:])))
 
 
+def test_views_are_built_with_a_sheet_of_their_own(tmp_path, monkeypatch, capsys):
+    code, told, _ = run(monkeypatch, capsys, "build", "--synthetic", "rooms", "--count", "1", "--views-per-scene", "16",
+                        "--width", "40", "--height", "32", "--out", tmp_path / "views", "--json")
+    facts = json.loads(told)
+    assert code == 0 and facts["clips"] == 1 and facts["made from"][VIEWS] == 16
+    assert Image.open(facts["contact sheet"]).size[0] == 4 * 42 and not ShardedClips(tmp_path / "views").films
+
+
 def test_a_source_that_changed_is_no_longer_the_same_build(tmp_path, monkeypatch, capsys):
     source = write_rgbd_folder(tmp_path / "scan", CLIPS[0].frames)
     command = ("build", source, "--out", tmp_path / "out")
@@ -440,6 +464,7 @@ def test_shards_are_not_put_into_their_source(tmp_path, monkeypatch, capsys):
     (("build", "nowhere", "--out", "out"), "nowhere does not exist"),
     (("build", "--out", "out"), "nothing to build from"),
     (("build", "--out", "out", "--synthetic", "jungle"), "no family of scenes"),
+    (("build", "--out", "out", "--views-per-scene", "4"), "of synthetic scenes alone"),
     (("info", "nowhere"), "no folder of shards"),
 ])  # fmt: skip
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):

@@ -18,7 +18,7 @@ import torch
 
 from training.batch import Batch
 from training.data.cloud import Density, one_a_voxel, thinned
-from training.data.contact_sheet import COLUMNS, contact_sheet
+from training.data.contact_sheet import PAIR_COLUMNS, VIEW_COLUMNS, contact_sheet, pair_cells, view_cells
 from training.data.corruption import Amounts, corrupt_depth, corrupt_frame, quantise, with_flying_pixels
 from training.data.loader import PairSettings, loader, plan
 from training.data.pairs import Corruption, make_pair, painted_over
@@ -377,8 +377,10 @@ def test_a_samples_random_numbers_never_change():
 
 
 def test_a_contact_sheet_has_a_row_for_each_pair():
-    pairs = [make_pair(CLIP, 1, SIZE, NONE, 0), make_pair(CLIP, 2, SIZE, NONE, 0)]
-    one, two = contact_sheet(pairs[:1]), contact_sheet(pairs)
-    assert two.shape[0] - one.shape[0] >= SIZE[0] and two.shape[1] >= len(COLUMNS) * SIZE[1]
+    pairs = [pair_cells(make_pair(CLIP, target, SIZE, NONE, 0)) for target in (1, 2)]
+    one, two = contact_sheet(pairs[:1], PAIR_COLUMNS), contact_sheet(pairs, PAIR_COLUMNS)
+    assert two.shape[0] - one.shape[0] >= SIZE[0] and two.shape[1] >= len(PAIR_COLUMNS) * SIZE[1]
+    views = contact_sheet([[cell for frame in CLIP.frames[:2] for cell in view_cells(frame)]], VIEW_COLUMNS)
+    assert views.shape[1] >= len(VIEW_COLUMNS) * CLIP.frames[0].rgb.shape[1]
     with pytest.raises(ValueError, match="at least one"):
-        contact_sheet([])
+        contact_sheet([], PAIR_COLUMNS)

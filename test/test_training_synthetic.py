@@ -13,7 +13,8 @@ import pytest
 from training.synthetic import trajectories
 from training.synthetic.__main__ import main
 from training.synthetic.clips import ClipSettings, SyntheticClips, studio, synthetic_clip
-from training.synthetic.trajectories import TEMPLATES, Space, draw
+from training.synthetic.trajectories import CLEARANCE, TEMPLATES, Space, draw, look
+from training.synthetic.views import SyntheticViews
 from worldfm_ros.clips import LENGTH, REFERENCE_GROUP, TARGETS, cut
 from worldfm_ros.scenes.raycaster import RayCaster
 from worldfm_ros.scenes.scene import Box, Light, Material, Scene
@@ -131,6 +132,34 @@ def test_one_scene_serves_consecutive_clips_and_every_index_is_repeatable(monkey
     assert clips[-1].name == names[4]
     with pytest.raises(IndexError):
         clips[5]
+
+
+def test_a_view_keeps_clear_of_things(space):
+    poses = [look(space, np.random.default_rng(seed)) for seed in range(30)]
+    eyes = np.stack([pose.translation for pose in poses])
+    assert space.scene.clearance(eyes).min() > CLEARANCE and np.ptp(eyes, axis=0).min() > 0.8
+    crowded = Space(space.scene, np.array([space.scene.primitives[-1].centre[:2]]), space.boxes)
+    with pytest.raises(ValueError, match="no room"):
+        look(crowded, np.random.default_rng(0))
+
+
+def test_an_album_shows_several_scenes_from_all_over_and_is_repeatable():
+    studio.cache_clear()
+    albums = SyntheticViews(("rooms",), seed=1, count=2, settings=SMALL, per_scene=8)
+    album = albums[1]
+    assert [frame.index for frame in album.frames] == list(range(LENGTH)) and len(albums) == 2
+    assert len({frame.intrinsics.fx for frame in album.frames}) == LENGTH
+    eyes = np.stack([frame.T_world_camera.translation for frame in album.frames[:8]])
+    assert np.linalg.norm(eyes[:, None] - eyes, axis=-1).max() > 2.0  # no film goes as far
+    assert all((frame.depth > 0).mean() > 0.5 for frame in album.frames)
+    studio.cache_clear()
+    for a, b in zip(SyntheticViews(("rooms",), 1, 9, SMALL, 8)[1].frames, album.frames, strict=True):
+        np.testing.assert_array_equal(a.rgb, b.rgb)
+        np.testing.assert_array_equal(a.depth, b.depth)
+    with pytest.raises(IndexError):
+        albums[2]
+    with pytest.raises(ValueError, match="5 views a scene"):
+        SyntheticViews(("rooms",), 1, 2, SMALL, 5)
 
 
 def test_photometry_differs_between_clips_and_not_within_one():

@@ -116,7 +116,17 @@ def depths(batch: int, sizes: Sizes, workers: int = 0) -> DepthSettings:
 
 
 def shards(data: str | None) -> ShardedClips:
-    """The clips of tar shards, in a folder or at an address, or in several: their names with commas between them."""
+    """The films of tar shards, in a folder or at an address, or in several: their names with commas between them.
+    Raises ValueError for shards of single views."""
+    films = views(data)
+    if not films.films:
+        raise ValueError(f"{data or SHARDS} holds views of many scenes (--views-per-scene), and this recipe learns "
+                         "from films: build shards without; the depth recipes take both")
+    return films
+
+
+def views(data: str | None) -> ShardedClips:
+    """The clips of tar shards, or what is stored like them: for recipes that learn from single pictures."""
     return ShardedClips(SHARDS if data is None else data.split(","))
 
 

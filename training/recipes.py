@@ -254,7 +254,7 @@ def tiny_depth() -> Recipe:
     """our depth completer: a picture and what depth is known, to dense depth"""
     from training import builders as b
 
-    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.shards, data=b.depths(16, b.DEPTH_SIZES),
+    return Recipe(stage=b.depth_stage(b.DepthLosses()), clips=b.views, data=b.depths(16, b.DEPTH_SIZES),
                   run=replace(b.tiny_run(12_000, 2e-3), warmup=50, checkpoint_every=100, preview_every=200))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from training.data.loader import PairSettings, Sample, Shares
 from training.data.sensors import Camera, Sensors
-from worldfm_ros.clips import Clip
+from worldfm_ros.clips import LENGTH, Clip
+from worldfm_ros.depth.smooth import smoothest
 from worldfm_ros.frame_model.imaging import crop_to_aspect, resize
 from worldfm_ros.geometry import Intrinsics
 
 Range = tuple[float, float]
+SOLVED = 48 * 36  # pixels at which the smooth completion is solved for: a fifth of what it takes at full size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +45,24 @@ class Unknown:
 
 @dataclass(frozen=True, eq=False)
 class DepthSample:
-    """rgb (H, W, 3) uint8; truth, known (H, W) float32 metres along z, 0 = none."""
+    """rgb (H, W, 3) uint8; truth, known (H, W) float32 metres along z, 0 = none; smooth, the completion of known."""
 
     rgb: np.ndarray
     truth: np.ndarray
     known: np.ndarray
+    smooth: np.ndarray
     intrinsics: Intrinsics
     seed: int
 
 
 @dataclass(frozen=True, eq=False)
 class DepthBatch:
-    """picture (B, 3, H, W) in [-1, 1]; truth, known (B, 1, H, W) metres, 0 = none; rays (B, 2, H, W)."""
+    """picture (B, 3, H, W) in [-1, 1]; truth, known, smooth (B, 1, H, W) metres, 0 = none; rays (B, 2, H, W)."""
 
     picture: Tensor
     truth: Tensor
     known: Tensor
+    smooth: Tensor
     rays: Tensor
     seeds: tuple[int, ...]
 
@@ -66,20 +71,22 @@ class DepthBatch:
 
     @classmethod
     def collate(cls, samples: list[DepthSample]) -> DepthBatch:
-        rgb, truth, known = (torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
-                             for name in ("rgb", "truth", "known"))
+        rgb, truth, known, smooth = (torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
+                                     for name in ("rgb", "truth", "known", "smooth"))
         rays = np.stack([sample.intrinsics.unproject(np.ones(sample.truth.shape))[..., :2] for sample in samples])
-        return cls(rgb.permute(0, 3, 1, 2).float() / 127.5 - 1.0, truth[:, None], known[:, None],
+        return cls(rgb.permute(0, 3, 1, 2).float() / 127.5 - 1.0, truth[:, None], known[:, None], smooth[:, None],
                    torch.from_numpy(rays).permute(0, 3, 1, 2).float(), tuple(sample.seed for sample in samples))
 
     def to(self, device: torch.device | str) -> DepthBatch:
-        moved = (x.to(device, non_blocking=True) for x in (self.picture, self.truth, self.known, self.rays))
-        return DepthBatch(*moved, self.seeds)
+        return DepthBatch(*(x.to(device, non_blocking=True) for x in self._tensors), self.seeds)
 
     def first(self, count: int) -> DepthBatch:
         """The first samples alone."""
-        cut = (x[:count] for x in (self.picture, self.truth, self.known, self.rays))
-        return DepthBatch(*cut, self.seeds[:count])
+        return DepthBatch(*(x[:count] for x in self._tensors), self.seeds[:count])
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.picture, self.truth, self.known, self.smooth, self.rays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,7 @@ class DepthSettings(PairSettings):
     """Batches of pictures with depth in place of pairs."""
 
     unknown: Unknown = Unknown()
+    positions: ClassVar[tuple[int, ...]] = tuple(range(LENGTH))
 
     def collate(self, shares: Shares, samples: list[Sample], size: tuple[int, int],
                 memories: dict[int, int]) -> DepthBatch:
@@ -105,7 +113,8 @@ def depth_sample(clip: Clip, target: int, size: tuple[int, int], unknown: Unknow
     truth = np.ascontiguousarray(depth)
     camera = Camera.draw(unknown.sensors, rng)
     rgb = camera.picture(coloured(np.ascontiguousarray(rgb), unknown.colour, rng), 1.0, rng)
-    return DepthSample(rgb, truth, known_part(truth, camera, unknown, rng), intrinsics, seed)
+    known = known_part(truth, camera, unknown, rng)
+    return DepthSample(rgb, truth, known, smoothest(known, rgb, SOLVED), intrinsics, seed)
 
 
 def zoomed(rgb: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics, size: tuple[int, int], share: float,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 import os
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -44,6 +45,7 @@ class PairSettings:
     targets_per_clip: int = 4
     distinct: int | None = None
     several: Several | None = None
+    positions: ClassVar[tuple[int, ...]] = TARGETS  # in a clip, of which targets are taken
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not self.sizes or self.workers < 0 or self.seed < 0:
@@ -53,8 +55,8 @@ class PairSettings:
             raise ValueError(f"the same batches come again after 1 step or more, got distinct {self.distinct}")
         if self.several and not 1 <= self.several.references <= len(REFERENCE_GROUP):
             raise ValueError(f"a clip has 1 to {len(REFERENCE_GROUP)} references, got {self.several.references}")
-        if not 1 <= self.targets_per_clip <= len(TARGETS):
-            raise ValueError(f"a clip has {len(TARGETS)} targets, got targets_per_clip {self.targets_per_clip}")
+        if not 1 <= self.targets_per_clip <= len(self.positions):
+            raise ValueError(f"a clip has {len(self.positions)} targets, got targets_per_clip {self.targets_per_clip}")
 
     def collate(self, shares: Shares, samples: list[Sample], size: tuple[int, int], memories: dict[int, int]) -> Batch:
         """The batch of these samples. memories: each clip's memory's seed, where pairs have one."""
@@ -83,7 +85,7 @@ def plan(clips: int, settings: PairSettings, step: int) -> tuple[tuple[int, int]
     samples = []
     for slot in range(step * slots, (step + 1) * slots):
         epoch, place = divmod(slot, clips)
-        targets = np.random.default_rng([settings.seed, SLOT, slot]).permutation(TARGETS)[:per_clip]
+        targets = np.random.default_rng([settings.seed, SLOT, slot]).permutation(settings.positions)[:per_clip]
         clip = int(_order(settings.seed, epoch, clips)[place])
         samples += [(clip, int(target)) for target in targets]
     return size, [Sample(*sample, int(seed)) for sample, seed in

@@ -14,6 +14,7 @@ import re
 
 FORMAT = 1
 INDEX, UNFINISHED = "index.json", "unfinished.json"
+VIEWS = "views_per_scene"  # in a source: its clips are no films
 
 
 @dataclass(frozen=True)

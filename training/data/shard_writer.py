@@ -11,6 +11,7 @@ import tarfile
 
 from training.data.shard_index import INDEX, UNFINISHED, Index, Shard, is_whole
 from training.data.stored_clip import encode
+from worldfm_ros.clips import Clip
 from worldfm_ros.files import write_whole
 from worldfm_ros.sources.checks import problem
 from worldfm_ros.sources.sources import ClipSource
@@ -19,8 +20,8 @@ SHARD = "shard-"
 
 
 def write_shards(clips: ClipSource, folder: str | Path, clips_per_shard: int = 32, source: dict | None = None,
-                 track: Callable[[Iterable], Iterable] = iter) -> Index:
-    """Write the good clips of a source; those with a problem are left out and counted. `track`: a progress bar.
+                 track: Callable[[Iterable], Iterable] = iter, fault: Callable[[Clip], str | None] = problem) -> Index:
+    """Write the good clips of a source; those with a fault are left out and counted. `track`: a progress bar.
 
     A build that was stopped goes on behind its last whole shard, if `source` (what tells one source from another,
     JSON-ready) is the same. Raises ValueError when it is not, when a shard that is there is damaged, for a folder of
@@ -36,7 +37,7 @@ def write_shards(clips: ClipSource, folder: str | Path, clips_per_shard: int = 3
         return index
     skipped, waiting = Counter(index.skipped), []
     for number in track(range(index.shards[-1].read if index.shards else 0, len(clips))):
-        reason, files = _encoded(clips, number, skipped)
+        reason, files = _encoded(clips, number, skipped, fault)
         if reason:
             skipped[reason] += 1
             continue
@@ -71,7 +72,8 @@ def _begun(folder: Path, source: dict) -> Index:
     return Index(source)
 
 
-def _encoded(clips: ClipSource, number: int, known: Iterable[str]) -> tuple[str | None, dict[str, bytes]]:
+def _encoded(clips: ClipSource, number: int, known: Iterable[str],
+             fault: Callable[[Clip], str | None]) -> tuple[str | None, dict[str, bytes]]:
     """The reason to leave a clip out, or its files. All clips that cannot be read have one reason, with the first's
     message: each names another file."""
     try:
@@ -79,7 +81,7 @@ def _encoded(clips: ClipSource, number: int, known: Iterable[str]) -> tuple[str 
     except (ValueError, FileNotFoundError) as error:
         kind = "a file is missing" if isinstance(error, FileNotFoundError) else "a frame cannot be used"
         return next((reason for reason in known if reason.startswith(kind)), f"{kind}, first: {error}"), {}
-    reason = problem(clip)
+    reason = fault(clip)
     return (reason, {}) if reason else (None, encode(clip))
 
 

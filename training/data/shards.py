@@ -15,7 +15,7 @@ import tarfile
 
 from webdataset.gopen import gopen
 
-from training.data.shard_index import INDEX, Index, Shard, is_whole, read_index
+from training.data.shard_index import INDEX, VIEWS, Index, Shard, is_whole, read_index
 from training.data.shard_writer import write_shards
 from training.data.stored_clip import decode
 from worldfm_ros.clips import Clip
@@ -28,6 +28,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "worldf
 class ShardedClips(Sequence[Clip]):
     """The clips of one or more folders of shards, local or at a URL that webdataset opens (http, s3, gs, ...).
 
+    films: whether the 16 frames of each clip follow each other; else some are views of several scenes.
     A remote shard is copied to `cache` when one of its clips is first asked for. Raises ValueError for a folder that is
     not finished, and for a shard that is missing or not as its index says; its bytes are compared with their checksum
     when a process first reads one of its clips.
@@ -35,7 +36,9 @@ class ShardedClips(Sequence[Clip]):
 
     def __init__(self, folders: str | Path | Sequence[str | Path], cache: str | Path = CACHE) -> None:
         folders = [folders] if isinstance(folders, (str, Path)) else folders
-        self._shards = [shard for folder in folders for shard in _open(folder, Path(cache))]
+        opened = [_open(folder, Path(cache)) for folder in folders]
+        self._shards = [shard for _, shards in opened for shard in shards]
+        self.films = all(not index.source.get(VIEWS) for index, _ in opened)
         self._ends = list(accumulate(len(shard.facts.spans) for shard in self._shards))
 
     def __len__(self) -> int:
@@ -106,19 +109,20 @@ class RemoteShard(LocalShard):
         return self.path
 
 
-def _open(folder: str | Path, cache: Path) -> list[LocalShard]:
+def _open(folder: str | Path, cache: Path) -> tuple[Index, list[LocalShard]]:
     if "://" in str(folder):
         url = str(folder).rstrip("/")
         index = Index.from_json(_download(f"{url}/{INDEX}"), f"{url}/{INDEX}")
-        return [RemoteShard(cache / facts.sha256[:16] / facts.name, facts, f"{url}/{facts.name}")
-                for facts in index.shards]
-    shards = [LocalShard(Path(folder) / facts.name, facts) for facts in read_index(folder).shards]
+        return index, [RemoteShard(cache / facts.sha256[:16] / facts.name, facts, f"{url}/{facts.name}")
+                       for facts in index.shards]
+    index = read_index(folder)
+    shards = [LocalShard(Path(folder) / facts.name, facts) for facts in index.shards]
     for shard in shards:
         size = shard.path.stat().st_size if shard.path.exists() else 0
         if size != shard.facts.bytes:
             raise ValueError(f"{shard.path} is cut short or missing: {size} bytes, {INDEX} says {shard.facts.bytes}; "
                              "build or copy it again")
-    return shards
+    return index, shards
 
 
 def _download(url: str) -> bytes:

@@ -52,16 +52,16 @@ class DepthStage:
         """Nothing here is frozen."""
 
     def updates(self, batch: DepthBatch, step: int) -> Iterator[Update]:
-        prediction = self.networks["depth"](batch.picture, batch.known, batch.rays)
+        prediction = self.networks["depth"](batch.picture, batch.known, batch.smooth, batch.rays)
         yield Update("depth", *depth_loss(prediction, batch, self.settings))
 
     @torch.no_grad()
     def preview(self, networks: Mapping[str, nn.Module], batch: DepthBatch) -> dict[str, Tensor]:
         """Nearness: 0.5 m is white, none black."""
-        prediction = networks["depth"](batch.picture, batch.known, batch.rays)
+        prediction = networks["depth"](batch.picture, batch.known, batch.smooth, batch.rays)
         doubt = (prediction.doubt / 3 + 1).clamp(-1, 1).expand_as(batch.picture)
-        return {"picture": batch.picture, "known": _shown(batch.known), "found": _shown(prediction.log_depth.exp()),
-                "truth": _shown(batch.truth), "doubt": doubt}
+        return {"picture": batch.picture, "known": _shown(batch.known), "smooth": _shown(batch.smooth),
+                "found": _shown(prediction.log_depth.exp()), "truth": _shown(batch.truth), "doubt": doubt}
 
     def export(self, networks: Mapping[str, nn.Module], folder: Path) -> None:
         """folder/depth."""

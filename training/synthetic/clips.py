@@ -59,13 +59,21 @@ def synthetic_clip(family: str, seed: int, settings: ClipSettings | None = None,
     stage = studio(family, seed, settings.texel)
     poses = draw(stage.space, rng)
     intrinsics = Intrinsics.from_hfov(settings.width, settings.height, rng.uniform(*settings.hfov))
-    developed = _development(settings, rng)
+    curves = _development(settings, rng)
     frames = []
     for index, pose in enumerate(poses):
         image = stage.caster.render(pose, intrinsics, settings.samples)
-        rgb = np.take_along_axis(developed, image.rgb.reshape(-1, 3).astype(np.intp), axis=0).reshape(image.rgb.shape)
-        frames.append(RgbdFrame(index, rgb, image.depth, intrinsics, pose, image.labels))
+        frames.append(RgbdFrame(index, _through(curves, image.rgb), image.depth, intrinsics, pose, image.labels))
     return Clip(f"{family}-{seed}-{take}", tuple(frames))
+
+
+def developed(rgb: np.ndarray, settings: ClipSettings, rng: np.random.Generator) -> np.ndarray:
+    """A picture (H, W, 3) uint8 with an exposure and white balance of its own."""
+    return _through(_development(settings, rng), rgb)
+
+
+def _through(curves: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(curves, rgb.reshape(-1, 3).astype(np.intp), axis=0).reshape(rgb.shape)
 
 
 def _development(settings: ClipSettings, rng: np.random.Generator) -> np.ndarray:
@@ -107,5 +115,10 @@ class SyntheticClips(Sequence[Clip]):
         if not -self.count <= index < self.count:
             raise IndexError(f"clip {index} of {self.count}")
         scene, take = divmod(index % self.count, self.clips_per_scene)
-        scene_seed = int(np.random.SeedSequence([self.seed, scene]).generate_state(1)[0] >> 1)
-        return synthetic_clip(self.families[scene % len(self.families)], scene_seed, self.settings, take)
+        family = self.families[scene % len(self.families)]
+        return synthetic_clip(family, scene_seed(self.seed, scene), self.settings, take)
+
+
+def scene_seed(seed: int, number: int) -> int:
+    """The seed of a source's scene of that number: other seeds, other scenes."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)

@@ -90,6 +90,20 @@ def draw(space: Space, rng: np.random.Generator, templates: Sequence[Template] |
                      "allow other templates or leave more free floor")
 
 
+def look(space: Space, rng: np.random.Generator) -> Pose:
+    """T_world_camera of one view from anywhere, as high as a robot or a hand. Raises ValueError when there is no room.
+    """
+    for _ in range(PROPOSALS * ROUNDS):
+        place = space.places[rng.integers(len(space.places))]
+        position = _start(place, rng, (ROBOT_HEIGHTS[0], HAND_HEIGHTS[1]))
+        angles = [rng.uniform(0.0, math.tau), _gaze(rng), math.radians(rng.normal(0.0, 2.0))]
+        (pose, *_) = Motion(position[None], np.array([angles])).poses()
+        scene = space.around(place)
+        if scene.clearance(position[None]).min() > CLEARANCE and has_view(scene, [pose]):
+            return pose
+    raise ValueError(f"scene {space.scene.name!r} has no room for a camera; leave more free floor")
+
+
 def is_smooth(motion: Motion) -> bool:
     """Whether a motion keeps the limits of steps and turns, between frames and along the clip."""
     steps = np.linalg.norm(np.diff(motion.positions, axis=0), axis=1)

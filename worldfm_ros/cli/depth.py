@@ -16,7 +16,8 @@ from worldfm_ros.sources.open import open_frames
 
 def bench_depth(source: tyro.conf.Positional[Path], json: Path, completers: str = "plane,smooth",
                 count: int = 16) -> None:
-    """Judge depth completers by measured depth: AbsRel and delta1 where it was not told.
+    """Judge depth completers by measured depth: AbsRel and delta1 where it was not told, and how well
+    their confidence tells where they are off (the rank correlation of doubt and error).
 
     They are told nothing (and aligned by the median of the ratio), 1 % of the pixels, or the left half.
 
@@ -33,9 +34,10 @@ def bench_depth(source: tyro.conf.Positional[Path], json: Path, completers: str 
     cases = judge(open_frames(source), named, count, track=Progress("completing depth"))
     write_json(json, {"source": str(source), "cases": cases})
     table = Table(title=f"depth of {source}", box=SIMPLE)
-    for column in ("known", "completer", "frames", "AbsRel", "delta1"):
+    for column in ("known", "completer", "frames", "AbsRel", "delta1", "confidence"):
         table.add_column(column, justify="left" if column in ("known", "completer") else "right")
     for case in cases:
+        rank = case["confidence_rank"]
         table.add_row(case["known"], case["completer"], str(case["frames"]), f"{case['abs_rel']:.3f}",
-                      f"{case['delta1']:.3f}")
+                      f"{case['delta1']:.3f}", "" if rank is None else f"{rank:.2f}")
     Console().print(table)

@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 
 from worldfm_ros.depth.completion import DenseDepth, checked, confidence_of
-from worldfm_ros.depth.smooth import fitted
+from worldfm_ros.depth.smooth import USUAL, fitted
 from worldfm_ros.geometry import Intrinsics
 
-USUAL = 2.5  # metres: the middle of depth whose scale nothing tells
 EXPECTED = 0.15  # error of the logarithm of what is not known: none of them tells its own
 METRIC_KINDS = {"zoedepth", "depth_pro", "glpn"}  # of transformers' models, beside those whose configuration says so
 FARTHEST = 0.05  # of the median of inverse depth; no place is farther

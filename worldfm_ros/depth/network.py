@@ -1,15 +1,15 @@
-"""Our depth network: it says a scene's shape; what depth is known pulls the shape to where it is.
+"""Our depth network: what the smoothest completion of the known depth lacks.
 
-A small U-Net of plain 3x3 convolutions, made for CPUs, sees the picture, the direction of each pixel's ray and the
-known depth, spread over its gaps. It tells the logarithm of depth up to a smooth error; that error is known where depth
-is, and is spread likewise and taken off. So known depth stays without a seam, and one network serves any amount of it.
+A small U-Net of plain 3x3 convolutions, made for CPUs, sees the picture, the direction of each pixel's ray, where depth
+is known, and the smooth completion of it (where nothing is known: a wall). It tells the logarithm of the factor from
+that to the depth, up to a smooth error; that error is known where depth is, and is spread over the gaps and taken off.
+So known depth stays without a seam, one network serves any amount of it, and an untrained one is the smooth completion.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-import math
 
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-INPUTS = 3 + 2 + 1 + 1  # picture, ray, whether depth is known, and known depth spread
-USUAL = math.log(2.5)  # of metres: where shapes are drawn when nothing is known
+INPUTS = 3 + 2 + 1 + 1  # picture, ray, whether depth is known, and the smooth completion
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """(B, 1, H, W) each: the logarithm of depth in metres, and of the absolute error of it that is expected."""
+    """(B, 1, H, W) each: the logarithms of depth in metres, and of the absolute error of it that is expected."""
 
     log_depth: Tensor
     doubt: Tensor
@@ -42,7 +41,7 @@ class Block(nn.Module):
 
 
 class DepthNetwork(ModelMixin, ConfigMixin):
-    """Picture, rays and known depth to a Prediction. Any size.
+    """Picture, rays, known depth and its smooth completion to a Prediction. Any size.
 
     widths: channels at 1/2, 1/4, ... of the resolution; blocks: residual blocks there on the way down; all but the last
     have one on the way up. The last adds what it finds in the whole picture.
@@ -61,17 +60,14 @@ class DepthNetwork(ModelMixin, ConfigMixin):
         self.whole = zeroed(nn.Linear(widths[-1], widths[-1]))
         self.tell = zeroed(nn.Conv2d(widths[0], 4 * 2, 3, padding=1))
 
-    def forward(self, picture: Tensor, known: Tensor, rays: Tensor) -> Prediction:
-        """picture (B, 3, H, W) in [-1, 1]; known (B, 1, H, W) metres, 0 = none; rays (B, 2, H, W): x / z and y / z."""
+    def forward(self, picture: Tensor, known: Tensor, smooth: Tensor, rays: Tensor) -> Prediction:
+        """picture (B, 3, H, W) in [-1, 1]; known (B, 1, H, W) metres, 0 = none; smooth (B, 1, H, W) metres, above 0;
+        rays (B, 2, H, W): x / z and y / z."""
         height, width = picture.shape[-2:]
-        mask = (known > 0).float()
-        logs = known.clamp(min=1e-6).log() * mask
-        count = mask.sum((1, 2, 3), keepdim=True)
-        middle = torch.where(count > 0, logs.sum((1, 2, 3), keepdim=True) / count.clamp(min=1), USUAL)
-        relative = (logs - middle) * mask
-        seen = torch.cat([picture, rays, mask, spread(relative, mask)], dim=1)
-        shape, doubt = self._trunk(seen)[..., :height, :width].float().split(1, dim=1)
-        return Prediction(middle + shape + spread((relative - shape) * mask, mask), doubt)
+        mask, base = (known > 0).float(), smooth.log()
+        seen = torch.cat([picture, rays, mask, base - base.mean((1, 2, 3), keepdim=True)], dim=1)
+        lacking, doubt = self._trunk(seen)[..., :height, :width].float().split(1, dim=1)
+        return Prediction(base + lacking - spread(lacking * mask, mask), doubt)
 
     def _trunk(self, seen: Tensor) -> Tensor:
         """(B, 2, H', W'), H' and W' not smaller than before."""

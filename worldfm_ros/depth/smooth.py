@@ -22,6 +22,7 @@ from worldfm_ros.depth.completion import (
 from worldfm_ros.geometry import Intrinsics
 
 PIXELS = 120 * 90  # at which the surface is solved for
+USUAL = 2.5  # metres: the middle of depth whose scale nothing tells
 FIDELITY = 100.0  # of known depth, beside the smoothness
 STRETCH = 1e-3  # of the first derivatives beside the second: far from all depth the surface levels out
 EDGE = 12.0  # grey levels between neighbours at which the surface may well break
@@ -54,17 +55,22 @@ class Smooth:
             raise ValueError("a smooth completion needs some known depth, got none; choose a completer with a network: "
                              "transformers:MODEL, depth-anything-3:MODEL or the depth/ folder of a run")
         away = cv2.distanceTransform((known == 0).astype(np.uint8), cv2.DIST_L2, 3) / max(known.shape)
-        return DenseDepth(fitted(np.ones_like(known), known, rgb), confidence_of(0.02 + away))
+        return DenseDepth(smoothest(known, rgb), confidence_of(0.02 + away))
 
 
-def fitted(guess: np.ndarray, known: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+def smoothest(known: np.ndarray, rgb: np.ndarray, pixels: int = PIXELS) -> np.ndarray:
+    """The smooth completion (H, W) of known depth, solved for at so many pixels; a wall where nothing is known."""
+    return fitted(np.ones_like(known), known, rgb, pixels) if known.any() else np.full_like(known, USUAL)
+
+
+def fitted(guess: np.ndarray, known: np.ndarray, rgb: np.ndarray, pixels: int = PIXELS) -> np.ndarray:
     """A guess of depth (H, W), above 0, that is made to agree with the known depth: divided by the smoothest ratio to
     it, which may break at the picture's edges. So a guess needs to be right in its shape alone, and that nearby alone;
     of a guess that is 1 everywhere this makes the smoothest inverse depth. Known depth is exact."""
     if not known.any():
         return guess
     height, width = known.shape
-    size = size_of(known.shape, PIXELS)
+    size = size_of(known.shape, pixels)
     small, shape = reduced(known, *size), cv2.resize(guess, size, interpolation=cv2.INTER_AREA)
     mask = small > 0
     ratio = np.divide(shape, small, out=np.zeros_like(small), where=mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.depth.completion import DepthCompleter
@@ -14,6 +15,7 @@ from worldfm_ros.sources.frames import PosedFrames
 KINDS = ("none", "points", "half")
 SHARE = 0.01  # of the pixels, in points
 GOOD = 1.25  # ratio; delta1 is the share of pixels within
+RANKED = 5000  # pixels of a frame
 LEAST = 100  # pixels with depth that is not told; a frame with fewer says nothing
 
 
@@ -28,7 +30,8 @@ def told(depth: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray |
 
 def judge(frames: PosedFrames, completers: Mapping[str, DepthCompleter], count: int, seed: int = 0,
           track: Callable[[Iterable], Iterable] = iter) -> list[dict]:
-    """A row for each kind and completer: means over the frames of AbsRel and delta1 of the depth that was not told.
+    """A row for each kind and completer: means over the frames of AbsRel and delta1 of the depth that was not told, and
+    of the rank correlation of confidence and error (1: the less sure, the worse; None where it is the same everywhere).
 
     Where nothing is told, depth is aligned with the truth by the median of their ratio (scale alone); else it is taken
     as it is. What a completer refuses has no row. Raises ValueError for frames without depth.
@@ -43,20 +46,35 @@ def judge(frames: PosedFrames, completers: Mapping[str, DepthCompleter], count: 
                 if (score := figures(frame, given, completer)) is not None:
                     scores.setdefault((kind, name), []).append(score)
     return [{"known": kind, "completer": name, "frames": len(rows),
-             "abs_rel": float(np.mean([row[0] for row in rows])), "delta1": float(np.mean([row[1] for row in rows]))}
+             "abs_rel": float(np.mean([row[0] for row in rows])), "delta1": float(np.mean([row[1] for row in rows])),
+             "confidence_rank": mean_of([row[2] for row in rows])}
             for (kind, name), rows in scores.items()]
 
 
-def figures(frame: RgbdFrame, given: np.ndarray | None, completer: DepthCompleter) -> tuple[float, float] | None:
-    """AbsRel and delta1 of a frame; None when there is nothing to say."""
+def mean_of(ranks: list[float]) -> float | None:
+    known = [rank for rank in ranks if np.isfinite(rank)]
+    return float(np.mean(known)) if known else None
+
+
+def figures(frame: RgbdFrame, given: np.ndarray | None, completer: DepthCompleter) -> tuple[float, float, float] | None:
+    """AbsRel, delta1 and the confidence's rank of a frame; None when there is nothing to say."""
     asked = (frame.depth > 0) & (True if given is None else given == 0)
     if np.count_nonzero(asked) < LEAST or (given is not None and not given.any()):
         return None
     if given is None and completer.needs_depth:
         return None
-    found = completer.complete(frame.rgb, given, frame.intrinsics).depth[asked]
-    truth = frame.depth[asked]
-    ratio = found / truth
+    found = completer.complete(frame.rgb, given, frame.intrinsics)
+    ratio = found.depth[asked] / frame.depth[asked]
     if given is None:
         ratio = ratio / np.median(ratio)
-    return float(np.mean(np.abs(ratio - 1))), float(np.mean(np.maximum(ratio, 1 / ratio) < GOOD))
+    return (float(np.mean(np.abs(ratio - 1))), float(np.mean(np.maximum(ratio, 1 / ratio) < GOOD)),
+            rank(found.confidence[asked], np.abs(np.log(ratio))))
+
+
+def rank(confidence: np.ndarray, error: np.ndarray) -> float:
+    """How well confidence (N,) tells where the error (N,) is: Spearman's correlation of doubt and error; NaN where the
+    confidence is the same everywhere."""
+    if np.ptp(confidence) == 0:
+        return float("nan")
+    some = np.linspace(0, len(error) - 1, min(len(error), RANKED)).astype(int)
+    return float(spearmanr(-confidence[some], error[some]).statistic)

@@ -161,13 +161,8 @@ def in_space(poses: Sequence[Pose], written: str) -> list[tuple[int, int]]:
 
 def problem(clip: Clip) -> str | None:
     """Why a clip is no good, in a few words that are the same for all clips with this fault; None for a good one."""
-    group = [clip.frames[k] for k in REFERENCE_GROUP]
-    for frame in group:
-        size = (frame.intrinsics.height, frame.intrinsics.width)
-        if frame.rgb.shape != (*size, 3) or frame.depth.shape != size:
-            return "colour, depth and camera differ in size"
-        if np.mean(frame.depth > 0) < LEAST_DEPTH:
-            return f"less than {LEAST_DEPTH:.0%} of a reference frame has depth"
+    if (fault := whole(clip)) is not None:
+        return fault
     written = "camera-to-world"
     fit = judge(gather(clip.frames, list(permutations(REFERENCE_GROUP, 2)), readings(written), written))
     if fit is None:
@@ -175,6 +170,17 @@ def problem(clip: Clip) -> str | None:
     if fit.better is None and fit.share < LEAST_AGREEMENT:
         return "poses do not match the depth (is the camera convention or the unit another one?)"
     return f"poses do not match the depth: {cause(fit)}" if fit.wrong else None
+
+
+def whole(clip: Clip) -> str | None:
+    """The same, of what can be wrong with its reference frames one by one."""
+    for frame in (clip.frames[k] for k in REFERENCE_GROUP):
+        size = (frame.intrinsics.height, frame.intrinsics.width)
+        if frame.rgb.shape != (*size, 3) or frame.depth.shape != size:
+            return "colour, depth and camera differ in size"
+        if np.mean(frame.depth > 0) < LEAST_DEPTH:
+            return f"less than {LEAST_DEPTH:.0%} of a reference frame has depth"
+    return None
 
 
 def agreement(a: RgbdFrame, b: RgbdFrame) -> float | None:
