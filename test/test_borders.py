@@ -83,6 +83,11 @@ def test_a_picture_that_cannot_be_read_speaks_for_itself_alone(tmp_path):
         frames[3]
 
 
+def test_a_bag_of_which_no_frame_can_be_used_has_none(tmp_path):
+    frames = fitting(open_frames(write_bag(tmp_path / "bag", bag_messages(depth_late=30_000_000))))
+    assert len(frames) == 0 and not frames.borders.masks
+
+
 @settings(max_examples=60, deadline=None)
 @given(strategies.lists(strategies.tuples(*(strategies.floats(0, 1) for _ in range(4))), min_size=1, max_size=4),
        strategies.integers(0, 60))

@@ -51,7 +51,8 @@ class PosedFrames(Sequence[RgbdFrame]):
     @cached_property
     def borders(self) -> Borders:
         """By pictures from all over the source; those that cannot be read say so when they are asked for."""
-        return find_borders(self._readable(np.unique(np.linspace(0, len(self) - 1, LOOKED_AT).astype(int)).tolist()))
+        places = np.linspace(0, len(self) - 1, min(len(self), LOOKED_AT))
+        return find_borders(self._readable(np.unique(places.astype(int)).tolist()))
 
     def _readable(self, positions: Sequence[int]) -> Iterator[RgbdFrame]:
         for position in positions:
