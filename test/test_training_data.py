@@ -105,11 +105,12 @@ def clip_with_hand() -> Clip:
 
 @pytest.mark.parametrize("target, size", [(7, (60, 80)), (15, (48, 48)), (4, (90, 120))])
 @pytest.mark.parametrize("corruption", [NONE, Corruption.default(), replace(NONE, masked=1.0)])
-def test_what_is_not_the_scene_is_painted_over_in_the_target(target, size, corruption):
+def test_what_is_not_the_scene_is_painted_over(target, size, corruption):
     clip = clip_with_hand()
     for seed in range(3):
         pair, bare = (make_pair(c, target, size, corruption, seed) for c in (clip, CLIP))
-        assert pair.target.sum(-1).min() > 90 > 30 > pair.reference.sum(-1).min()
+        assert pair.target.sum(-1).min() > 90
+        assert np.mean(pair.reference.sum(-1) < 30) < 0.01, "but for what a blur has carried out of it"
         if corruption == NONE:  # the whole room's picture is known: what is painted is close to it
             assert np.abs(pair.target.astype(int) - bare.target).mean() < 2
             changed = np.any(pair.target != bare.target, axis=-1)
