@@ -22,10 +22,10 @@ import tyro
 from worldfm_ros.geometry import Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.insertion import View, insert
-from worldfm_ros.world.merge import merge
+from worldfm_ros.world.merge import merge, merge_into
 from worldfm_ros.world.storage import World, read_world, write_world
 
-WORK = ("save", "insert", "merge")
+WORK = ("save", "insert", "merge", "merge while running")
 
 
 def view(number: int) -> View:
@@ -50,8 +50,11 @@ def labour(kind: str, worlds: list[World], folder: Path, pipe: int) -> None:
         elif kind == "insert":
             world = copied(read_world(folder))
             insert(world, view(number % 40))
-        else:
+        elif kind == "merge":
             world = merge([read_world(folder), worlds[number % 2]])
+        else:
+            world = copied(read_world(folder))
+            merge_into(world, worlds[number % 2], lambda function: function())
         os.write(pipe, f"{len(world.anchors)} {len(world.keyframes)}\n".encode())
         write_world(world, folder)
 
