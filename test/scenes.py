@@ -1,5 +1,8 @@
 """Scenes for tests: an empty box room with a smooth colour pattern, seen exactly, and RGB-D folders made from it."""
 
+import struct
+import zlib
+
 import numpy as np
 
 from worldfm_ros.clips import RgbdFrame
@@ -44,6 +47,15 @@ def room_world(count=12, voxel=0.05, name="room", **settings):
     return fuse(
         room_frames(count), name, VoxelMeans(voxel), settings, label_names={1: "x wall", 2: "y wall", 3: "floor"}
     )
+
+
+def announced_png(width, height):
+    """The bytes of a PNG file that announces this size and has next to nothing."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
 
 def write_rgbd_folder(folder, frames):

@@ -6,7 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from scenes import CAMERA, room_frames, room_poses, write_rgbd_folder
+from scenes import CAMERA, announced_png, room_frames, room_poses, write_rgbd_folder
 
 from worldfm_ros.evaluation.held_out import Photographs
 from worldfm_ros.geometry import Intrinsics
@@ -146,6 +146,10 @@ def break_rgb_end_missing(folder):
     path.with_suffix(".jpg").write_bytes(data[: len(data) * 2 // 3])
 
 
+def break_rgb_bomb(folder):
+    (folder / "rgb" / "000001.png").write_bytes(announced_png(60_000, 60_000))
+
+
 def break_rgb_size(folder):
     cv2.imwrite(str(folder / "rgb" / "000001.png"), np.zeros((30, 40, 3), np.uint8))
 
@@ -212,6 +216,7 @@ def break_no_poses(folder):
         (break_rgb_gone, "1 of 3 poses have no image in rgb/, first 000001"),
         (break_rgb_cut, "000001.png is not a readable image"),
         (break_rgb_end_missing, r"000001.jpg is not a readable image \(.*truncated"),
+        (break_rgb_bomb, "000001.png announces too large a picture"),
         (break_rgb_size, "000001.png is 40x30"),
         (break_unposed, "1 images have no line in poses.txt, first 000009"),
         (break_camera_key, "camera.yaml: expected the keys width, height and K"),

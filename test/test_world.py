@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
-from scenes import HIGH, LOW, color_of, room_frames, room_world, see_room
+from scenes import HIGH, LOW, announced_png, color_of, room_frames, room_world, see_room
 from scipy.spatial.transform import Rotation
 import yaml
 
@@ -23,7 +23,8 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.anchors import BLOCK, NEAR, TILE, AnchorMap, morton_codes
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, choose_keyframes, fuse, trustworthy_depth
 from worldfm_ros.world.builders.tsdf import TsdfSurface
-from worldfm_ros.world.storage import MANIFEST, World, WorldError, read_manifest, read_world, write_world
+from worldfm_ros.world.chunks import name_of
+from worldfm_ros.world.storage import CHECKSUM, MANIFEST, World, WorldError, read_manifest, read_world, write_world
 
 SETTINGS = FusionSettings(voxel=0.05)
 
@@ -277,6 +278,18 @@ def damage_photograph_cut(folder):
     image.write_bytes(image.read_bytes()[:-10])
 
 
+def damage_photograph(data):
+    """Another file in place of a photograph, as somebody does it who knows the format."""
+    def damage(folder):
+        image = next((folder / "keyframes").glob("*.webp"))
+        name = name_of(data) + ".webp"
+        image.with_name(name).write_bytes(data)
+        text = (folder / MANIFEST).read_text().replace(image.name, name)
+        (folder / MANIFEST).write_text(text[:text.rindex(CHECKSUM)])
+
+    return damage
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -288,6 +301,9 @@ def damage_photograph_cut(folder):
         (damage_chunk, r"anchors/\w+.safetensors is damaged: .* checksum"),
         (damage_chunk_gone, r"anchors/\w+.safetensors is damaged: .*No such file"),
         (damage_photograph_cut, r"keyframes/\w+.webp is damaged: .* checksum"),
+        (damage_photograph(announced_png(60_000, 60_000)), r"keyframes/\w+.webp is damaged: Image size"),
+        (damage_photograph(announced_png(600, 400)), r"keyframes/\w+.webp is damaged: it is 600x400, world.yaml says"),
+        (damage_photograph(b"no picture"), r"keyframes/\w+.webp is damaged: cannot identify"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -43,6 +43,8 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{where} announces too large a picture: {error}") from None
     except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
         reason = "no format that is known" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{where} is not a readable image ({reason})") from None

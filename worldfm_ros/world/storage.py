@@ -212,10 +212,7 @@ def _camera(path: Path, entry: dict) -> tuple[Intrinsics, Pose]:
 def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
     intrinsics, pose = _camera(folder.parent, entry)
     try:
-        rgb, depth = (
-            cv2.imdecode(np.frombuffer(verified(folder / entry[name]), np.uint8), cv2.IMREAD_UNCHANGED)
-            for name in ("rgb", "depth")
-        )
+        rgb, depth = (_decoded(folder / entry[name], intrinsics) for name in ("rgb", "depth"))
         return Keyframe(
             entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose,
             entry.get("inserted", False) is True,
@@ -224,6 +221,18 @@ def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(folder.parent / MANIFEST, f"keyframe {entry}: {error}") from None
+
+
+def _decoded(file: Path, intrinsics: Intrinsics) -> np.ndarray:
+    """The picture. Raises WorldError for one of another size, before it is unpacked."""
+    data = verified(file)
+    try:
+        size = Image.open(io.BytesIO(data)).size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise damaged(file, str(error)) from None
+    if size != (intrinsics.width, intrinsics.height):
+        raise damaged(file, f"it is {size[0]}x{size[1]}, {MANIFEST} says {intrinsics.width}x{intrinsics.height}")
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _webp(rgb: np.ndarray) -> bytes:
