@@ -485,8 +485,12 @@ def test_a_bag_without_depth_or_transforms_says_so(tmp_path):
     with pytest.raises(ValueError, match=f"{DEPTH} has no message"):
         BagFrames(write_bag(tmp_path / "silent", blind, silent={DEPTH: "sensor_msgs/msg/Image"}))
     lost = [m for m in bag_messages() if not m[0].startswith("/tf")]
-    with pytest.raises(ValueError, match="TF does not say where optical is"):
+    with pytest.raises(ValueError, match="TF does not say where optical is.*: no transform has it .* record /tf"):
         BagFrames(write_bag(tmp_path / "lost", lost))
+    apart = [(topic, stamp, transform(stamp, "map" if stamp < 2 * SECOND else "other", "base", FRAMES[0].T_world_camera)
+              if topic == "/tf" else message) for topic, stamp, message in bag_messages()]
+    with pytest.raises(ValueError, match="optical is in one fixed frame: its tree has two roots, map and other"):
+        BagFrames(write_bag(tmp_path / "apart", apart))
     (tmp_path / "text.mcap").write_text("no bag")
     with pytest.raises(ValueError, match="no bag that can be read"):
         BagFrames(tmp_path / "text.mcap")

@@ -119,7 +119,9 @@ class BagFrames(PosedFrames):
                                  ": nothing says how the camera moved; record /tf (odometry) as well, or name another "
                                  "robot's with --tf-topic")
             if this_root == color.frame_id or root not in (None, this_root):
-                raise ValueError(f"{self.path}: TF does not say where {color.frame_id} is in one fixed frame")
+                why = ("no transform has it as its child; record /tf and /tf_static as well"
+                       if this_root == color.frame_id else f"its tree has two roots, {root} and {this_root}")
+                raise ValueError(f"{self.path}: TF does not say where {color.frame_id} is in one fixed frame: {why}")
             root = this_root
             frames.append((color, depth, pose))
         return frames
