@@ -46,6 +46,9 @@ def lerobot_dataset():
     if not hasattr(LeRobotDataset, "finalize"):
         raise ImportError("this lerobot writes data sets of version 2, which today's does not read: pip install "
                           "'lerobot>=0.4' in an environment of its own, in which this package is installed, too")
+    import datasets
+
+    datasets.disable_progress_bars()  # one for each episode
     return LeRobotDataset
 
 
