@@ -71,6 +71,18 @@ def test_a_world_is_merged_into_the_one_that_is_shown(ros, bench, robot, room, t
     assert camera.session.health.accounts.counts["dropped.generate_failed"] == lost
 
 
+def test_a_grown_world_that_cannot_be_saved_is_told_by_the_exit_code(ros, bench, room, tmp_path):  # noqa: F811
+    kept = tmp_path / "in" / "kept"
+    camera = start(ros, tmp_path, cut(room, AHEAD), grow=True, save_folder=str(kept))
+    kept.write_text("in the way")
+    write_world(room, tmp_path / "in" / "other")
+    answer = ask(ros, bench, LoadMap, "merge_map", LoadMap.Request(map_url=f"file://{tmp_path}/in/other"))
+    assert answer.result == RESPONSE.RESULT_SUCCESS and camera.exit_code is None
+    ended = camera.executor.create_task(camera.close)
+    ros.wait_for(ended.done, "the end")
+    assert camera.exit_code == 1 and kept.read_text() == "in the way"
+
+
 def test_what_cannot_be_merged_changes_nothing(ros, bench, room, tmp_path):  # noqa: F811
     camera = start(ros, tmp_path, room, autostart=False)
 

@@ -54,6 +54,7 @@ class CameraRig(Node):
             self.destroy_node()
             raise
         self.nodes = [self, *self.cameras]
+        self.exit_code: int | None = None
         self.get_logger().info(f"{len(rig)} cameras: {', '.join(rig)}")
 
     def _make(self, name: str, values: dict[str, object], settings: RigParameters) -> FrameCamera:
@@ -80,6 +81,7 @@ class CameraRig(Node):
     def close(self) -> None:
         for camera in self.cameras:
             camera.close()
+            self.exit_code = self.exit_code or camera.exit_code
         self._threads.close()
 
     def destroy_node(self) -> None:

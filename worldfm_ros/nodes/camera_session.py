@@ -140,11 +140,11 @@ class CameraSession:
             each.close()
         self._active.destroy()
 
-    def close(self) -> None:
-        """Stop painting, and tell the final accounts. Once."""
+    def close(self) -> bool:
+        """Stop painting, and tell the final accounts. Once. False when a world that has grown could not be saved."""
         if self.health.accounts.final:
-            return
-        self._saving.close()
+            return True
+        saved = self._saving.save()
         self._worker.close()
         if self.listener and (not self._begun or not self._tf_has_publisher()):
             for _ in self.listener.waiting():
@@ -154,6 +154,7 @@ class CameraSession:
         self._leave()
         self.health.close()
         self._belongings.destroy()
+        return saved
 
     def adopt(self, new: CameraParameters) -> None:
         """Put other settings in force, all at once. Raises ValueError or OSError, and then nothing has changed."""

@@ -21,7 +21,7 @@ from worldfm_ros.nodes.camera_services import offer_camera_services
 from worldfm_ros.nodes.camera_session import CameraSession
 from worldfm_ros.nodes.parameters import declare_parameters, follow_changes
 from worldfm_ros.nodes.qos import send_from_a_thread
-from worldfm_ros.nodes.runner import REFUSALS, leave, run
+from worldfm_ros.nodes.runner import FAILED, REFUSALS, leave, run
 from worldfm_ros.nodes.worker import Threads
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -40,6 +40,7 @@ class FrameCamera(LifecycleNode):
         self._given, self._loader = generator, load
         self.session: CameraSession | None = None
         self.active = False
+        self.exit_code: int | None = None
         self.settings = declare_parameters(self, CameraParameters)
         self._refusal: Exception | None = None
         offer_camera_services(self)
@@ -80,20 +81,23 @@ class FrameCamera(LifecycleNode):
         return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
+        self._end()
         self.session = None
         gc.collect()  # it and its callbacks know each other, a ring in which its model would stay
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
+        self._end()
         return SUCCESS
 
     def close(self) -> None:
-        """Stop painting, and tell the final accounts."""
+        """At the end of the process: stop painting, and tell the final accounts."""
+        if not self._end():
+            self.exit_code = FAILED
+
+    def _end(self) -> bool:
         self.active = False
-        if self.session:
-            self.session.close()
+        return self.session is None or self.session.close()
 
     def _load(self, settings: CameraParameters, again: bool):
         return self._given or self._loader(settings, again, self._say)

@@ -33,18 +33,17 @@ class Saving:
     def _revision(self) -> int:
         return self._session.generator.world.anchors.revision
 
-    def save(self) -> None:
-        """Save what is new. A full disk leaves the world that was saved before, and is told."""
+    def save(self) -> bool:
+        """Save what is new; False if it cannot be. A full disk leaves the world that was saved before, and is told."""
         settings, revision = self._session.settings, self._revision
         if not settings.grows or not settings.save_folder or revision == self._saved:
-            return
+            return True
         try:
             folder = self._session.save()
         except (OSError, ValueError) as error:
             self._logger.error(f"the grown world is not saved: {error}")
-            return
+            return False
         self._saved = revision
         world = self._session.generator.world
         self._logger.info(f"saved {folder}: {len(world.anchors)} anchors, {len(world.keyframes)} keyframes")
-
-    close = save
+        return True
