@@ -17,7 +17,7 @@ from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import StandingClock, missing_clock
 
 ACCOUNTS = ": images"  # after a camera's name, in the name of its status
-START_UP = 3.0  # seconds in which missing TF is no news
+START_UP = 10.0  # seconds in which missing TF is no news: on a busy machine a simulator takes several to start
 WARNING_PERIOD = 5.0  # seconds between two warnings for the same reason
 REPORT_PERIOD = 1.0  # seconds
 TOLERATED = 0.02  # overruns, as a part of the ticks: below that, a slow moment

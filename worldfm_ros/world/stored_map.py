@@ -110,14 +110,16 @@ class StoredMap:
         tile = map_chunk(self._stored[k].files[level])
         with self._lock:
             if (k, level) not in self._kept:
+                size = self._stored[k].bytes(level)
+                self._make_room(size, keep)
                 self._kept[k, level] = tile
-                self._bytes += self._stored[k].bytes(level)
-            self._evict(keep)
+                self._bytes += size
         return tile
 
-    def _evict(self, keep: set[tuple[int, int]]) -> None:
+    def _make_room(self, size: int, keep: set[tuple[int, int]]) -> None:
+        """Before a tile of that many bytes comes, so that there are never more than the budget for a moment."""
         for place in list(self._kept):
-            if self._bytes <= self.budget:
+            if self._bytes + size <= self.budget:
                 return
             if place not in keep:
                 del self._kept[place]
