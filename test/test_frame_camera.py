@@ -488,6 +488,7 @@ def test_a_picture_of_before_a_reset_does_not_come_after_it(ros, bench):
 
 
 def test_simulated_time_without_a_clock_is_reported(ros, bench, monkeypatch):
+    monkeypatch.setattr(health, "SIMULATOR", 0.0)
     monkeypatch.setattr(health, "START_UP", 0.0)
     bench.destroy_publisher(bench.clock)
     start_camera(ros, bench, use_sim_time=True)

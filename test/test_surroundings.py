@@ -138,3 +138,13 @@ def test_a_node_with_the_rclpy_of_another_python_says_so_in_one_line(tmp_path, n
     done = subprocess.run([sys.executable, "-m", f"worldfm_ros.nodes.{node}"], capture_output=True, text=True,
                           timeout=60, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"})
     assert done.returncode == 2 and "PYTHONPATH" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("node", ["frame_camera", "camera_rig", "demo_robot", "bag_recorder", "viewer"])
+def test_a_node_is_imported_without_compiled_code(node):
+    """Kernels are given a folder, and signals handlers, before what takes seconds to load."""
+    pytest.importorskip("rclpy")
+    pytest.importorskip("tf2_msgs")
+    code = f"import sys, worldfm_ros.nodes.{node}; print(*{{'numba', 'torch'}} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []

@@ -30,7 +30,6 @@ from worldfm_ros.nodes.hints import axes_hint, transforms_hint
 from worldfm_ros.nodes.mounts import mount_transforms
 from worldfm_ros.nodes.objects import States, Whereabouts, objects_of, prepare_at
 from worldfm_ros.nodes.qos import loss_to_expect
-from worldfm_ros.nodes.rgbd_topics import RgbdTopics, topics_of
 from worldfm_ros.nodes.saving import Saving
 from worldfm_ros.nodes.stepped_camera import SteppedCamera
 from worldfm_ros.nodes.tf_buffer import TransformBuffer, TransformError, TransformListener
@@ -69,7 +68,7 @@ class CameraSession:
         self._belongings, self._active = Belongings(node), Belongings(node)
         self.listener: TransformListener | None = None
         self.steps: SteppedCamera | None = None
-        self._rgbd: RgbdTopics | None = None
+        self._rgbd = None  # of a sensor whose images are inserted
         self._mode: AtRate | AtPoses | WhenAsked | None = None  # none in lockstep
         try:
             self._offer()
@@ -113,8 +112,10 @@ class CameraSession:
         settings, node = self.settings, self._active
         # Last, because a camera that subscribes to /tf is taken to be ready.
         self.listener = TransformListener(node, TransformBuffer(), self._on_jump, self._refused)
-        if topics := topics_of(settings):
-            self._rgbd = RgbdTopics(node, self, topics, self._images)
+        if settings.insert_color_topic:
+            from worldfm_ros.nodes.rgbd_topics import RgbdTopics, topics_of  # compiled code takes seconds to load
+
+            self._rgbd = RgbdTopics(node, self, topics_of(settings), self._images)
         if settings.lockstep:
             self.steps = SteppedCamera(node, self.outputs, self.health, self.listener, self.request)
         elif settings.mode == "rate":

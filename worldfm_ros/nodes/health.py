@@ -17,7 +17,8 @@ from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.nodes.ticks import StandingClock, missing_clock
 
 ACCOUNTS = ": images"  # after a camera's name, in the name of its status
-START_UP = 10.0  # seconds in which missing TF is no news: on a busy machine a simulator takes several to start
+START_UP = 3.0  # seconds in which missing TF is no news
+SIMULATOR = 10.0  # seconds that one may take to start on a busy machine, before a clock is missed
 WARNING_PERIOD = 5.0  # seconds between two warnings for the same reason
 REPORT_PERIOD = 1.0  # seconds
 TOLERATED = 0.02  # overruns, as a part of the ticks: below that, a slow moment
@@ -128,7 +129,7 @@ class Health:
         """Says in the log that there is no clock, or once that it stands still and once that it goes on."""
         now, problem = self._node.get_clock().now().nanoseconds, missing_clock(self._node)
         stood, self._stands = self._stands, bool(now) and self._clock.look(now, time.monotonic()) > STANDS
-        if not now and problem:
+        if not now and problem and time.monotonic() - self._started > SIMULATOR:
             self.warn("no_clock", problem)
         if self._stands:
             why = "nobody publishes /clock any more." if problem else "is the simulator paused, or does it wait?"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 import os
 
-from worldfm_ros.world.merge import merge_into
 from worldfm_ros.world.storage import read_world
 
 
@@ -14,6 +13,8 @@ def merge_folder(session, folder: str) -> None:
 
     Raises ValueError or OSError, nothing changed.
     """
+    from worldfm_ros.world.merge import merge_into  # compiled code takes seconds to load
+
     path, generator = os.path.abspath(os.path.expanduser(folder)), session.generator
     session.settings.check_folder("map_url", path)
     merge_into(generator.world, read_world(path), partial(session.change, generator))

@@ -8,8 +8,6 @@ import math
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.reference import ReferenceChooser
-from worldfm_ros.world.renderer import render
 from worldfm_ros.world.storage import World
 
 POINTS = 120_000  # of the anchors at most: 1.8 MB for a browser
@@ -20,12 +18,16 @@ class Scene:
     """What of a world does not change while it is looked at."""
 
     def __init__(self, world: World) -> None:
+        from worldfm_ros.world.reference import ReferenceChooser  # compiled code takes seconds to load
+
         self._world = world
         self._references = ReferenceChooser(world.anchors, world.keyframes)
         self.packed = pack(world)
 
     def drawn(self, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray:
         """(H, W, 3) the anchors alone."""
+        from worldfm_ros.world.renderer import render
+
         view = render(self._world.anchors.visible(T_world_camera, intrinsics), T_world_camera, intrinsics)
         view.rgb[~view.coverage] = BARE
         return view.rgb
