@@ -74,7 +74,7 @@ def test_a_surface_breaks_where_the_picture_does():
     assert wrong < 0.06 and wrong < 0.6 * blind
 
 
-@pytest.mark.parametrize("name", ["plane", "smooth", "net"])
+@pytest.mark.parametrize("name", ["plane", "smooth", "net", "depth-tiny"])
 def test_known_depth_stays_and_confidence_is_highest_there(name, folder):
     completer = load_completer(str(folder) if name == "net" else name)
     known = known_half(floor())

@@ -24,7 +24,8 @@ def bench_depth(source: tyro.conf.Positional[Path], json: Path, completers: str 
     Args:
         source: posed frames with depth (an RGB-D folder, a bag, a transforms.json, a COLMAP project).
         json: write the figures to this file.
-        completers: plane, smooth, transformers:MODEL, depth-anything-3:MODEL, depth/ of a run; commas between them.
+        completers: plane, smooth, depth-tiny, transformers:MODEL, depth-anything-3:MODEL, depth/ of a run; commas
+            between them.
         count: so many frames, spread evenly.
     """
     from worldfm_ros.depth.find import load_completer

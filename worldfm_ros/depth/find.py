@@ -9,7 +9,8 @@ from worldfm_ros.depth.smooth import Plane, Smooth
 from worldfm_ros.share import models_directory
 
 TRANSFORMERS, DEPTH_ANYTHING = "transformers:", "depth-anything-3:"
-NAMES = f"smooth, plane, {TRANSFORMERS}MODEL, {DEPTH_ANYTHING}MODEL, or the depth/ folder of a run of tiny-depth"
+NAMES = (f"smooth, plane, depth-tiny, {TRANSFORMERS}MODEL, {DEPTH_ANYTHING}MODEL, or the depth/ folder of a run of "
+         "tiny-depth")
 
 
 def load_completer(name: str) -> DepthCompleter:
