@@ -10,6 +10,7 @@ from scipy import ndimage
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
 
+FRONT = 1e-3  # metres; nearer than this, nothing is before a camera
 NOT_LENT = np.float32(1e-3)  # metres; the depth of a pixel that shows nothing to others: as if a finger lay on the lens
 
 
@@ -17,7 +18,7 @@ def lookup(keyframe, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     """Where world points (N, 3) fall in this view: pixels (N, 2), z (N,) metres, and whether they are in it."""
     camera = keyframe.T_world_camera.inverse().apply(points)
     z = camera[:, 2]
-    front = z > 1e-3
+    front = z > FRONT
     pixels = keyframe.intrinsics.project(np.where(front[:, None], camera, [0.0, 0.0, 1.0]))
     inside = front & np.all(
         (pixels >= -0.5) & (pixels < [keyframe.intrinsics.width - 0.5, keyframe.intrinsics.height - 0.5]), 1

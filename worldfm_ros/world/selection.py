@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.keyframes import Keyframe
-
-FRONT = 1e-3  # metres; nearer than this, nothing is before a camera
+from worldfm_ros.world.keyframes import FRONT, Keyframe
 
 
 @dataclass(frozen=True)
