@@ -124,6 +124,8 @@ def test_a_saved_world_gives_the_same_frames(world, tmp_path):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     for name, values in arrays(world).items():
         np.testing.assert_array_equal(values, arrays(read_world(tmp_path / "grown"))[name])
+    origins = [[(k.inserted, k.painted) for k in w.keyframes] for w in (world, read_world(tmp_path / "grown"))]
+    assert origins[0] == origins[1] and (True, True) in origins[0] and (False, False) in origins[0]
 
 
 def test_the_same_drive_grows_the_same_map(whole):

@@ -155,6 +155,18 @@ def test_a_hole_without_planes_around_is_left():
     assert not bordered(hole, ~hole, np.zeros_like(hole)).any()
 
 
+def test_what_something_near_hides_is_continued_where_the_view_shows_a_room(world):
+    """A hole that no plane borders, behind a thing: the room's, unless all that one sees is such things."""
+    rooms = find_rooms(world, np.zeros(3))
+    hole, depth = view(world, INTO)
+    row, column = (int(np.median(axis)) for axis in np.nonzero(hole))
+    shadow, around = np.zeros_like(hole), np.s_[row - 6:row + 7, column - 6:column + 7]
+    shadow[row - 2:row + 3, column - 2:column + 3] = True
+    depth[around] = 0.4
+    assert (rooms.continued(shadow, depth, INTO, CAMERA).depth[shadow] > 0.5).mean() > 0.9
+    assert not rooms.continued(shadow, np.full_like(depth, 0.4), INTO, CAMERA).depth.any()
+
+
 def test_worlds_without_a_layout():
     rng = np.random.default_rng(0)
     frames = room_world(4)

@@ -1,5 +1,6 @@
 """The choice of a reference keyframe: it shows what is seen, and does not flip."""
 
+from dataclasses import replace
 from itertools import pairwise
 import math
 
@@ -158,3 +159,5 @@ def test_who_adds_nothing_new_is_ranked_by_how_near_its_rays_are():
     keyframes = [view(0, 0.8), view(1, -0.1), view(2, 0.0), view(3, 0.3)]
     chosen = ids(ReferenceChooser(anchors, keyframes), eye, count=4)
     assert chosen[1:] == [k for k in (2, 1, 3, 0) if k != chosen[0]]
+    late = [replace(view(k, 0.001 * k), painted=True) for k in range(4, 9)]
+    assert ids(ReferenceChooser(anchors, keyframes + late), eye, count=4) == chosen, "painted while driving"

@@ -38,7 +38,7 @@ class GrowthSettings:
     Raises ValueError for numbers out of range."""
 
     least_new: float = 0.02
-    least_hole: float = 0.005
+    least_hole: float = 0.002
     insertion: InsertionSettings = InsertionSettings()
 
     def __post_init__(self) -> None:

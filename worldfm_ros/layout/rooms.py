@@ -29,7 +29,7 @@ CEILING = 2.5  # metres above the floor that walls reach where no ceiling was se
 PITCH = 0.02  # metres; textures are not finer
 ON_PLANE = 0.03  # of the depth and at least a voxel: a pixel that is this near a plane lies on it
 AROUND_HOLES = np.ones((7, 7), np.uint8)  # pixels; what borders a hole
-BORDER = 0.1  # of the known pixels around a hole that lie on planes; with fewer it is none of the room's
+BORDER = 0.1  # of what is known of the view, or around a hole, that lies on planes; else the hole is none of the room's
 SPARSE = 4  # pixels between those for which keyframes are asked
 
 
@@ -87,13 +87,15 @@ class Rooms:
         return self._textures[self.layout.planes.index(seen)].look(places[:, plane.within])
 
     def _bordered(self, holes: np.ndarray, depth: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> np.ndarray:
-        """The holes (H, W) bool around which the layout's planes are seen."""
-        around = (cv2.dilate(holes.astype(np.uint8), AROUND_HOLES) > 0) & ~holes & (depth > 0)
-        points, near = eye + depth[around, None] * rays[around], np.maximum(ON_PLANE * depth[around], self._spacing)
+        """The holes (H, W) bool around which the layout's planes are seen; all of a view that shows enough of them."""
+        known = ~holes & (depth > 0)
+        points, near = eye + depth[known, None] * rays[known], np.maximum(ON_PLANE * depth[known], self._spacing)
         on = np.zeros_like(holes)
         for plane in self.layout.planes:
-            on[around] |= np.abs(points[:, plane.axis] - plane.offset) < near
-        return bordered(holes, around, on)
+            on[known] |= np.abs(points[:, plane.axis] - plane.offset) < near
+        if on.sum() >= BORDER * known.sum():
+            return holes
+        return bordered(holes, (cv2.dilate(holes.astype(np.uint8), AROUND_HOLES) > 0) & known, on)
 
     def _first(self, eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Plane]]:
         """Of rays (N, 3), 1 along the optical axis: depth to the first surface, which of the planes it is, and how sure

@@ -89,7 +89,8 @@ def insert(world: World, view: View, settings: InsertionSettings = InsertionSett
     new = _add(world, view, number, points[passed], (rows, columns))
     lent = np.full_like(view.depth, 0 if view.measured else NOT_LENT)
     lent[rows, columns] = in_millimetres(view.depth[rows, columns])
-    world.keyframes.append(Keyframe(number, view.rgb, lent, view.intrinsics, view.T_world_camera, inserted=True))
+    world.keyframes.append(Keyframe(number, view.rgb, lent, view.intrinsics, view.T_world_camera, inserted=True,
+                                    painted=not view.measured))
     evicted = _evict(world, settings)
     return Inserted(number, new, int((~passed).sum()), carved, evicted)
 

@@ -30,7 +30,7 @@ def lookup(keyframe, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 class Keyframe:
     """One observed view. rgb (H, W, 3) uint8; depth (H, W) float32, metres along z, 0 = none, NOT_LENT = shows nothing.
 
-    inserted: it came while driving (insertion.py); of a painted picture only what was invented shows.
+    inserted: it came while driving (insertion.py). painted: by a frame model; only what was invented shows.
     """
 
     id: int
@@ -39,6 +39,7 @@ class Keyframe:
     intrinsics: Intrinsics
     T_world_camera: Pose
     inserted: bool = False
+    painted: bool = False
 
     @classmethod
     def of(cls, frame: RgbdFrame) -> Keyframe:

@@ -1,7 +1,8 @@
 """Which keyframes lend their appearance: those that together show most of what a place and a direction see.
 
 The first is the one that shows most. The next one is the one that shows most of what those before do not; when nobody
-shows much more, the one that looks most nearly from where the camera does.
+shows much more, the photograph that looks most nearly from where the camera does. Only a photograph: painted keyframes
+come while one drives, and what is seen already shall not look otherwise for it.
 
 Were they chosen anew for every pose, neighbouring frames would flip between keyframes that show about as much, and
 the picture would flicker. Hysteresis cures that, but makes a frame depend on the frames before it. Here all poses of a
@@ -75,12 +76,15 @@ def complementary(keyframes: Sequence[Keyframe], selection: Selection, T_world_c
     eye, points, confirmed = T_world_camera.translation, selection.points, selection.confirmed[useful]
     eyes = np.array([keyframes[k].T_world_camera.translation for k in useful])
     weight = distance_weight(np.linalg.norm(eyes - eye, axis=1), SETTINGS)
-    closeness = (confirmed / (NEARBY + angle(points - eye, points - eyes[:, None]))).sum(1)
+    photograph = np.array([not keyframes[k].painted for k in useful])
+    closeness = (confirmed / (NEARBY + angle(points - eye, points - eyes[:, None]))).sum(1) * photograph
     chosen = [int(np.argmax(selection.score[useful]))]
     while len(chosen) < min(count, len(useful)):
         new = (confirmed & ~confirmed[chosen].any(0)).sum(1)
         value = new * weight if new.max() >= NEW * len(points) else closeness
-        left = np.setdiff1d(np.arange(len(useful)), chosen)
+        left = np.setdiff1d(np.flatnonzero(value), chosen)
+        if not len(left):
+            break
         chosen.append(int(left[np.argmax(value[left])]))
     return useful[chosen].tolist()
 

@@ -187,7 +187,7 @@ def _store_keyframe(folder: Path, keyframe: Keyframe) -> dict:
         "size": [int(keyframe.intrinsics.width), int(keyframe.intrinsics.height)],
         "K": keyframe.intrinsics.matrix.ravel().tolist(),
         "T_world_camera": [*keyframe.T_world_camera.translation.tolist(), *keyframe.T_world_camera.quaternion.tolist()],
-        **({"inserted": True} if keyframe.inserted else {}),
+        **{name: True for name in ("inserted", "painted") if getattr(keyframe, name)},
     }
 
 
@@ -215,7 +215,7 @@ def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
         rgb, depth = (_decoded(folder / entry[name], intrinsics) for name in ("rgb", "depth"))
         return Keyframe(
             entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose,
-            entry.get("inserted", False) is True,
+            *(entry.get(name, False) is True for name in ("inserted", "painted")),
         )
     except WorldError:
         raise

@@ -55,6 +55,10 @@ class StoredKeyframe:
         return self.entry.get("inserted", False) is True
 
     @property
+    def painted(self) -> bool:
+        return self.entry.get("painted", False) is True
+
+    @property
     def rgb(self) -> np.ndarray:
         return self.pictures.of(self.entry).rgb
 
