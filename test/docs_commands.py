@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+import os
 from pathlib import Path
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +32,8 @@ PROGRAMS = {"worldfm", "make", "python", "python3", "pip", "ros2", "colcon", "ac
 NAMED = re.compile(r"`((?:worldfm|make|python -m|python \w+/|pytest|ros2 \w+) ?[^`\n]+)`")  # in backticks
 BETWEEN = {"&&", "||", "|", ";", "&"}  # the commands of a line
 LOOP = re.compile(r"for (\w+) in (.*?); do (.*?);? done")
-STOPPED = (124, 137)  # what `timeout` ends with where it had to stop a command, or to kill it
+STOPPED = 124  # told of a command that had to be stopped, as `timeout` does
+PATIENCE = 30.0  # seconds that it then has to end
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,16 @@ def run(command: Command, folder: Path, limit: float) -> int:
     """The exit code of a command in a folder; what it prints is passed on. STOPPED where it was interrupted."""
     print(f"\n$ {command}", flush=True)
     began = time.monotonic()
-    code = subprocess.run(["timeout", "--foreground", "-s", "INT", "-k", "30", str(limit), "bash", "-c", command.text],
-                          cwd=folder, check=False).returncode
+    running = subprocess.Popen(["bash", "-c", command.text], cwd=folder, start_new_session=True)
+    try:
+        code = running.wait(limit)
+    except subprocess.TimeoutExpired:
+        code = STOPPED
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all that it started, too
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
     print(f"[exit code {code}, {time.monotonic() - began:.0f} s]", flush=True)
     return code
 
@@ -120,8 +132,8 @@ def main() -> int:
     print(f"\n{sum(code == 0 for _, code in codes)} of {len(codes)} ended with 0")
     for each, code in codes:
         if code:
-            print(f"{'stopped' if code in STOPPED else f'ended with {code}'}: {each}")
-    return int(any(code not in (0, *STOPPED) for _, code in codes))
+            print(f"{'stopped' if code == STOPPED else f'ended with {code}'}: {each}")
+    return int(any(code not in (0, STOPPED) for _, code in codes))
 
 
 if __name__ == "__main__":

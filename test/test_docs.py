@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 
-from docs_commands import PAGES, ROOT, Command, blocks, fenced, mentioned
+from docs_commands import PAGES, ROOT, STOPPED, Command, blocks, fenced, mentioned, run
 import pytest
 from scenes import room_world
 import tyro
@@ -154,6 +154,12 @@ def test_a_block_is_read_as_a_shell_reads_it(tmp_path):
     assert [words for command in commands for words in command.parts] == [
         ["worldfm", "world", "info", "w"], ["make", "lint"], ["cat", "a b"], ["cp", "b", "d"], ["cp", "c", "d"]]
     assert [command.text for command in mentioned(page)] == ["make sim"]
+
+
+def test_a_command_that_goes_on_is_stopped_with_all_that_it_started(tmp_path):
+    text = """bash -c 'trap "touch ended; exit" INT; while true; do sleep 0.1; done'; true"""
+    assert run(Command(ROOT / "README.md", 1, text), tmp_path, 1.0) == STOPPED
+    assert (tmp_path / "ended").exists()
 
 
 # ----------------------------------------------------------------------------------- what the text names, often in part

@@ -14,23 +14,33 @@ Publish = Callable[[], None]
 Paint = Callable[[], Publish | None]
 
 
+class Closed(ValueError):
+    """What was asked for is not done any more."""
+
+
 class WorkThread:
     """A thread that several workers share; it does their jobs in the order in which they came."""
 
     def __init__(self, name: str) -> None:
-        self._jobs: deque[Callable[[], None] | None] = deque()
+        self._name = name
+        self._jobs: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()  # and what to do in place of each
+        self._closed = False
         self._changed = threading.Condition()
         # a daemon, because a model may take longer for its picture than Ctrl-C may wait
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def do(self, job: Callable[[], None]) -> None:
-        """Do it when all before it is done. It must not raise."""
+    def do(self, job: Callable[[], None], instead: Callable[[], None] = lambda: None) -> None:
+        """Do it when all before it is done, or `instead`, in any thread, where that is never. Neither must raise."""
         with self._changed:
-            self._jobs.append(job)
-            self._changed.notify()
+            closed = self._closed
+            if not closed:
+                self._jobs.append((job, instead))
+                self._changed.notify()
+        if closed:
+            instead()
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Do it there, wait, and return what it returns or raise what it raises."""
+        """Do it there, wait, and return what it returns or raise what it raises; Closed where it is never done."""
         result: Future = Future()
 
         def job() -> None:
@@ -39,25 +49,28 @@ class WorkThread:
             except BaseException as error:  # goes on in the thread that waits
                 result.set_exception(error)
 
-        self.do(job)
+        self.do(job, lambda: result.set_exception(Closed(f"the thread for {self._name} was closed before its turn")))
         return result.result()
 
     def close(self) -> None:
-        """Do nothing any more; the job in hand goes on, for nobody."""
+        """Begin nothing any more; the job in hand goes on, for nobody."""
         with self._changed:
+            self._closed = True
+            dropped = list(self._jobs)
             self._jobs.clear()
-            self._jobs.append(None)
             self._changed.notify()
+        for _, instead in dropped:
+            instead()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs)
-                job = self._jobs.popleft()
-            if job is None:
-                return
+                self._changed.wait_for(lambda: self._jobs or self._closed)
+                if self._closed:
+                    return
+                job, _ = self._jobs.popleft()
             job()
-            del job  # it may hold a world, and the next one may be long in coming
+            del job, _  # it may hold a world, and the next one may be long in coming
 
 
 class Threads:
@@ -72,7 +85,7 @@ class Threads:
         self.drawing, self.painting = WorkThread("drawing"), WorkThread("painting")
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Do it in the thread that paints, while nothing is drawn either; return or raise what it does."""
+        """Do it in the thread that paints, while nothing is drawn either; return or raise what it does, or Closed."""
         return self.drawing.call(lambda: self.painting.call(function))
 
     def close(self) -> None:
