@@ -94,7 +94,7 @@ class FrameGenerator:
         self.world, self.objects = objects.named(world), objects
         self.model = model
         self._draw = model.draw if isinstance(model, DrawingModel) else render
-        self._references = ReferenceChooser(world.anchors, world.keyframes)
+        self._references = ReferenceChooser(world.keyframes)
 
     def generate(self, T_world_camera: Pose, intrinsics: Intrinsics, objects: Sequence[Placed] = ()) -> Frame:
         """The view of a camera at T_world_camera (optical axes), with what moves where it is then (`Objects.at`)."""
@@ -106,9 +106,10 @@ class FrameGenerator:
         the frame."""
         # explicit memory: the anchors, drawn from the target pose
         tiles = self.world.anchors.visible(T_world_camera, intrinsics)
-        drawing = populate(self._draw(tiles, T_world_camera, intrinsics), objects, T_world_camera, intrinsics)
-        # implicit memory: the keyframes that together show most of what is seen from there
-        references = self._references.choose(T_world_camera, intrinsics)
+        anchors = self._draw(tiles, T_world_camera, intrinsics)
+        # implicit memory: the keyframes that show what is seen from there, from nearby
+        references = self._references.choose(anchors.depth, T_world_camera, intrinsics)
+        drawing = populate(anchors, objects, T_world_camera, intrinsics)
         # the picture
         paint = prepared_with(self.model, drawing, references, T_world_camera, intrinsics)
         ids = tuple(reference.id for reference in references)

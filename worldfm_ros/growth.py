@@ -19,8 +19,8 @@ from worldfm_ros.generator import Frame, FrameGenerator
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.layout.rooms import House, widened
 from worldfm_ros.objects.objects import Placed
+from worldfm_ros.world.cells import Cell, cell_of
 from worldfm_ros.world.insertion import Inserted, InsertionSettings, View, insert
-from worldfm_ros.world.reference import Cell, cell_of
 from worldfm_ros.world.renderer import render
 from worldfm_ros.world.storage import World
 

@@ -140,11 +140,12 @@ class WorldViews:
         return len(self.positions)
 
     def __iter__(self) -> Iterator[HeldOutView]:
-        chooser = ReferenceChooser(self.world.anchors, self.world.keyframes)
+        chooser = ReferenceChooser(self.world.keyframes)
         for position in self.positions:
             photograph, scene = self.photographs[position]
-            references = chooser.choose(photograph.T_world_camera, photograph.intrinsics)
-            yield HeldOutView(self.world.name, photograph, scene, draw(self.world.anchors, photograph), references)
+            drawing = draw(self.world.anchors, photograph)
+            references = chooser.choose(drawing.depth, photograph.T_world_camera, photograph.intrinsics)
+            yield HeldOutView(self.world.name, photograph, scene, drawing, references)
 
 
 def targets(photographs: Photographs, every: int) -> range:

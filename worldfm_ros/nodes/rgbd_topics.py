@@ -21,8 +21,8 @@ from worldfm_ros.nodes.tf_history import seconds
 from worldfm_ros.sources.bag_images import decode_color
 from worldfm_ros.sources.bag_topics import Topics
 from worldfm_ros.sources.rgbd_camera import SLOP, RgbdCamera
+from worldfm_ros.world.cells import Cell, cell_of
 from worldfm_ros.world.insertion import InsertionSettings, View, insert
-from worldfm_ros.world.reference import Cell, cell_of
 from worldfm_ros.world.storage import World
 
 COMPRESSED = ("compressed", "compressedDepth")  # how image_transport names the topics of such images

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.world.storage import World
+
+if TYPE_CHECKING:
+    from worldfm_ros.world.renderer import AnchorView
 
 POINTS = 120_000  # of the anchors at most: 1.8 MB for a browser
 BARE = (24, 26, 30)  # rgb of pixels that no anchor covers
@@ -21,21 +25,25 @@ class Scene:
         from worldfm_ros.world.reference import ReferenceChooser  # compiled code takes seconds to load
 
         self._world = world
-        self._references = ReferenceChooser(world.anchors, world.keyframes)
+        self._references = ReferenceChooser(world.keyframes)
         self.packed = pack(world)
 
     def drawn(self, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray:
         """(H, W, 3) the anchors alone."""
-        from worldfm_ros.world.renderer import render
-
-        view = render(self._world.anchors.visible(T_world_camera, intrinsics), T_world_camera, intrinsics)
+        view = self._view(T_world_camera, intrinsics)
         view.rgb[~view.coverage] = BARE
         return view.rgb
 
     def reference(self, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray | None:
         """The keyframe that lends this view most of its appearance; None when none sees it."""
-        chosen = self._references.choose(T_world_camera, intrinsics)
+        seen = self._view(T_world_camera, intrinsics).depth
+        chosen = self._references.choose(seen, T_world_camera, intrinsics, 1)
         return chosen[0].rgb if chosen else None
+
+    def _view(self, T_world_camera: Pose, intrinsics: Intrinsics) -> AnchorView:
+        from worldfm_ros.world.renderer import render  # compiled code
+
+        return render(self._world.anchors.visible(T_world_camera, intrinsics), T_world_camera, intrinsics)
 
 
 def pack(world: World) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 
 from worldfm_ros.report.plots import Plan, floor_plan, shares
 from worldfm_ros.report.sheet import Section
-from worldfm_ros.world.reference import PLACE
+from worldfm_ros.world.cells import PLACE
 from worldfm_ros.world.storage import World
 
 CELL = 0.05  # metres, of the plan

@@ -1,117 +1,129 @@
-"""Which keyframes lend their appearance: those that together show most of what a place and a direction see.
+"""Which keyframes lend their appearance: those that show what a camera sees, from nearly where it sees it.
 
-The first is the one that shows most. The next one is the one that shows most of what those before do not; when nobody
-shows much more, the photograph that looks most nearly from where the camera does. Only a photograph: painted keyframes
-come while one drives, and what is seen already shall not look otherwise for it.
+The drawn surface is sampled. A keyframe whose depth confirms a sample is worth the more there, the smaller the angle is
+between its ray and the camera's: what is wrong about poses and depth shifts its pixels by that much. The first is worth
+most in all; each next one adds most to the best that is there already, and where nobody adds much, it is the one of
+those left that is worth most (greedy facility location). So the second shows what is hidden from the first.
 
-Were they chosen anew for every pose, neighbouring frames would flip between keyframes that show about as much, and
-the picture would flicker. Hysteresis cures that, but makes a frame depend on the frames before it. Here all poses of a
-cell (0.25 m, 15 degrees) share the choice made for the middle of the cell: neighbours agree, and the same pose always
-has the same references.
+Painted keyframes come while one drives, and what is seen already shall not look otherwise for it: they count where no
+photograph shows a sample, the same from anywhere, and are chosen for what they add alone.
+
+The choice follows the pose alone: the same pose always has the same references. From one frame of a drive to the next
+at most few of them change, and as the blend weighs them by their angles and not by their order, no picture jumps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
-from worldfm_ros.world.anchors import AnchorMap
-from worldfm_ros.world.keyframes import Keyframe
-from worldfm_ros.world.renderer import render
-from worldfm_ros.world.selection import Selection, SelectionSettings, angle, distance_weight, select_by_depth
+from worldfm_ros.world.keyframes import FRONT, Keyframe
+from worldfm_ros.world.selection import SelectionSettings, confirms
 
-PLACE = 0.25  # metres, side of a cell
-DIRECTION = math.radians(15.0)  # width of a cell
-PIXELS = 96  # width of the drawing that the choice is made from
-TALLEST = 4 * PIXELS  # its height at most: the picture of a camera that is taller still is squeezed
+SAMPLES = 14  # rows and columns of samples over the picture
 SETTINGS = SelectionSettings(relative_tolerance=0.05)  # measured depth is less exact than the released panoramas'
 REFERENCES = 3  # chosen for a view
-NEW = 0.05  # of the samples; who shows less than this that nobody showed before adds nothing
+CANDIDATES = 12  # of the nearest that show anything, whose worth is compared: depth is read of these alone
 NEARBY = 0.03  # radians between the rays to a sample; below, it makes no difference
-Cell = tuple[int, int, int, int, int]
+NEW = 0.1  # of what the chosen are worth; who adds less than this adds nothing
 
 
 class ReferenceChooser:
-    """Chooses among the keyframes of a map, and remembers its choices until the map changes."""
+    """Chooses among keyframes, of which there may be more from one call to the next."""
 
-    def __init__(self, anchors: AnchorMap, keyframes: Sequence[Keyframe]) -> None:
-        self._anchors, self._keyframes = anchors, keyframes
-        self._chosen: dict[tuple[Cell, Intrinsics, int], tuple[Keyframe, ...]] = {}
-        self._map_state = (0, 0)
+    def __init__(self, keyframes: Sequence[Keyframe]) -> None:
+        self._keyframes, self._cameras = keyframes, _Cameras.of(())
 
-    def choose(self, T_world_camera: Pose, intrinsics: Intrinsics, count: int = REFERENCES) -> tuple[Keyframe, ...]:
-        """At most `count` references for a camera, the best first; none when no keyframe shows anything that it sees.
+    def choose(self, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
+               count: int = REFERENCES) -> tuple[Keyframe, ...]:
+        """At most `count` references for a camera that sees depth (H, W), metres along z, 0 = none; the best first.
+        None when no keyframe shows anything that it sees.
 
         Raises ValueError for a count below 1.
         """
         if count < 1:
             raise ValueError(f"the number of references is 1 or more, got {count}")
-        if not self._keyframes:
+        points = sampled(depth, T_world_camera, intrinsics)
+        if not len(points):
             return ()
-        map_state = (self._anchors.revision, len(self._keyframes))
-        if map_state != self._map_state:
-            self._chosen.clear()
-            self._map_state = map_state
-        height = min(max(1, PIXELS * intrinsics.height // intrinsics.width), TALLEST)
-        cell, small = cell_of(T_world_camera), intrinsics.resized(PIXELS, height)
-        if (cell, small, count) not in self._chosen:
-            self._chosen[cell, small, count] = self._select(middle_of(cell), small, count)
-        # the middle of a cell may lie behind a wall or in the void; then the pose itself decides
-        return self._chosen[cell, small, count] or self._select(T_world_camera, small, count)
+        if len(self._cameras.eye) != len(self._keyframes):
+            self._cameras = _Cameras.of(tuple(self._keyframes))
+        keyframes, worth = self._candidates(points, T_world_camera.translation, max(count, CANDIDATES))
+        photograph = np.array([not keyframe.painted for keyframe in keyframes], bool)
+        worth[~photograph] = (worth[~photograph] > 0) & ~(worth[photograph] > 0).any(0)
+        return tuple(keyframes[k] for k in complementary(worth, photograph, count))
 
-    def _select(self, T_world_camera: Pose, intrinsics: Intrinsics, count: int) -> tuple[Keyframe, ...]:
-        drawing = render(self._anchors.visible(T_world_camera, intrinsics), T_world_camera, intrinsics)
-        selection = select_by_depth(self._keyframes, drawing.depth, T_world_camera, intrinsics, SETTINGS)
-        return tuple(self._keyframes[k] for k in complementary(self._keyframes, selection, T_world_camera, count))
+    def _candidates(self, points: np.ndarray, eye: np.ndarray, most: int) -> tuple[list[Keyframe], np.ndarray]:
+        """Keyframes that show something, and what they are worth at each point (C, N)."""
+        nearness = self._cameras.nearness(points, eye)
+        total, keyframes, worth = nearness.sum(1), [], [np.zeros((0, len(points)))]
+        for k in np.argsort(-total, kind="stable"):
+            if total[k] <= 0 or len(keyframes) == most:
+                break
+            confirmed = confirms([self._keyframes[k]], points, eye, SETTINGS)
+            if confirmed.any():
+                keyframes.append(self._keyframes[k])
+                worth.append(confirmed * nearness[k])
+        return keyframes, np.concatenate(worth)
 
 
-def complementary(keyframes: Sequence[Keyframe], selection: Selection, T_world_camera: Pose, count: int) -> list[int]:
-    """The numbers of at most `count` keyframes, of those that a selection found to show something."""
-    useful = np.flatnonzero(selection.score > 0)
-    if not len(useful):
-        return []
-    eye, points, confirmed = T_world_camera.translation, selection.points, selection.confirmed[useful]
-    eyes = np.array([keyframes[k].T_world_camera.translation for k in useful])
-    weight = distance_weight(np.linalg.norm(eyes - eye, axis=1), SETTINGS)
-    photograph = np.array([not keyframes[k].painted for k in useful])
-    closeness = (confirmed / (NEARBY + angle(points - eye, points - eyes[:, None]))).sum(1) * photograph
-    chosen = [int(np.argmax(selection.score[useful]))]
-    while len(chosen) < min(count, len(useful)):
-        new = (confirmed & ~confirmed[chosen].any(0)).sum(1)
-        value = new * weight if new.max() >= NEW * len(points) else closeness
-        left = np.setdiff1d(np.flatnonzero(value), chosen)
-        if not len(left):
+@dataclass(frozen=True, eq=False)
+class _Cameras:
+    """Of V keyframes: eye (V, 3), rotation (V, 3, 3) world to camera, focal, center and size (V, 2)."""
+
+    eye: np.ndarray
+    rotation: np.ndarray
+    focal: np.ndarray
+    center: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, keyframes: Sequence[Keyframe]) -> _Cameras:
+        lenses = [keyframe.intrinsics for keyframe in keyframes]
+        poses = [keyframe.T_world_camera for keyframe in keyframes]
+        pairs = ([(c.fx, c.fy) for c in lenses], [(c.cx, c.cy) for c in lenses], [(c.width, c.height) for c in lenses])
+        return cls(np.array([pose.translation for pose in poses]).reshape(-1, 3),
+                   np.array([pose.rotation.as_matrix().T for pose in poses]).reshape(-1, 3, 3),
+                   *(np.array(values, float).reshape(-1, 2) for values in pairs))
+
+    def nearness(self, points: np.ndarray, eye: np.ndarray) -> np.ndarray:
+        """(V, N): one over the angle between the rays to points (N, 3) from here and from `eye`, 1 where it is less
+        than NEARBY, in units of that; 0 of points that are not in the picture. What is in between is not looked at."""
+        rays, ours = points - self.eye[:, None], points - eye
+        seen = rays @ self.rotation.swapaxes(1, 2)
+        front = seen[..., 2] > FRONT
+        pixels = (self.focal[:, None] * seen[..., :2] / np.where(front, seen[..., 2], 1)[..., None]
+                  + self.center[:, None])
+        inside = front & ((pixels >= -0.5) & (pixels < self.size[:, None] - 0.5)).all(-1)
+        lengths = np.linalg.norm(rays, axis=-1) * np.linalg.norm(ours, axis=-1)
+        cosine = (rays * ours).sum(-1) / np.maximum(lengths, FRONT**2)
+        chord = np.sqrt(np.maximum(2 - 2 * cosine, 0))  # of unit rays: the angle, as long as it is small
+        return np.where(inside, NEARBY / (NEARBY + chord), 0)
+
+
+def sampled(depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics) -> np.ndarray:
+    """(N, 3): the world points of a depth image (H, W), 0 = none, at the middles of SAMPLES x SAMPLES parts of it."""
+    rows, columns = (np.unique((np.arange(SAMPLES) + 0.5) * side / SAMPLES).astype(int) for side in depth.shape)
+    z = depth[np.ix_(rows, columns)]
+    x = (columns - intrinsics.cx) / intrinsics.fx * z
+    y = (rows[:, None] - intrinsics.cy) / intrinsics.fy * z
+    return T_world_camera.apply(np.stack([x, y, z], axis=-1)[z > 0].astype(np.float64))
+
+
+def complementary(worth: np.ndarray, photograph: np.ndarray, count: int) -> list[int]:
+    """The numbers of at most `count` of C candidates, best first, given their worth (C, N) at each sample. Who is no
+    photograph (C,) bool must add something."""
+    chosen: list[int] = []
+    best, total = np.zeros(worth.shape[1]), worth.sum(1) * photograph
+    for _ in range(min(count, len(worth))):
+        added = np.maximum(worth - best, 0).sum(1)
+        value = added if added.max() > NEW * best.sum() else total.copy()
+        value[chosen] = 0
+        if not value.any():
             break
-        chosen.append(int(left[np.argmax(value[left])]))
-    return useful[chosen].tolist()
-
-
-def cell_of(T_world_camera: Pose) -> Cell:
-    """Place (x, y, z) and direction (pitch, yaw) of the optical axis, as numbers of cells. Roll does not count."""
-    x, y, z = np.floor(T_world_camera.translation / PLACE).astype(int).tolist()
-    forward = T_world_camera.rotation.apply([0.0, 0.0, 1.0])
-    pitch = round(math.asin(np.clip(forward[2], -1.0, 1.0)) / DIRECTION)
-    yaw = round(math.atan2(forward[1], forward[0]) / _yaw_step(pitch)) % _yaw_cells(pitch)
-    return x, y, z, pitch, yaw
-
-
-def middle_of(cell: Cell) -> Pose:
-    """T_world_camera, upright, of the middle of a cell."""
-    x, y, z, pitch, yaw = cell
-    elevation, heading = pitch * DIRECTION, yaw * _yaw_step(pitch)
-    forward = [math.cos(heading) * math.cos(elevation), math.sin(heading) * math.cos(elevation), math.sin(elevation)]
-    eye = (np.array([x, y, z]) + 0.5) * PLACE
-    sideways = np.array([math.sin(heading), -math.cos(heading), 0.0])  # the image's right; also straight up and down
-    return Pose.looking_at(eye, eye + forward, up=np.cross(sideways, forward))
-
-
-def _yaw_cells(pitch: int) -> int:
-    """How many cells go round at this pitch: fewer towards the poles."""
-    return max(1, round(math.tau * math.cos(pitch * DIRECTION) / DIRECTION))
-
-
-def _yaw_step(pitch: int) -> float:
-    return math.tau / _yaw_cells(pitch)
+        chosen.append(int(np.argmax(value)))
+        best = np.maximum(best, worth[chosen[-1]])
+    return chosen

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from worldfm_ros.clips import RgbdFrame
+from worldfm_ros.geometry import Pose
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.keyframes import Keyframe
 from worldfm_ros.world.storage import World
@@ -32,20 +34,25 @@ class FusionSettings:
     edge: a pixel is a flying pixel, and is dropped, when the depth in its 3x3 neighbourhood jumps by this fraction more
     than a surface shows that is seen at 80 degrees from its normal.
     min_views: measured surfaces are kept where this many frames agree (at most an eighth of the frames is asked for).
-    max_keyframes, min_gain: keyframes are added while one still shows this fraction of the surface that no other shows.
+    min_gain: keyframes are added while one still shows this fraction of the surface that no other shows.
+    parallax, turn: then those that look from elsewhere than all before: moved by this part of the distance to what they
+    see (median), or turned by so many degrees. A picture is best where a keyframe is near.
+    max_keyframes: of both; the farthest from the others come first.
     """
 
     voxel: float = 0.01
     max_depth: float = 8.0
     edge: float = 0.03
     min_views: int = 10
-    max_keyframes: int = 96
     min_gain: float = 0.002
+    parallax: float = 0.01
+    turn: float = 2.0
+    max_keyframes: int = 256
 
     def __post_init__(self) -> None:
         if not 1e-4 <= self.voxel <= 10.0:
             raise ValueError(f"the voxel size is between 0.0001 and 10 metres, got {self.voxel}")
-        positive = min(self.max_depth, self.edge, self.min_views, self.max_keyframes) > 0
+        positive = min(self.max_depth, self.edge, self.min_views, self.max_keyframes, self.parallax, self.turn) > 0
         if not positive or not 0 <= self.min_gain < 1:
             raise ValueError(f"fusion settings are positive (min_gain below 1), got {self}")
 
@@ -74,17 +81,20 @@ def fuse(
     """
     if not len(frames):
         raise ValueError("no frames to build a world from")
-    cells, nearest = [], math.inf
+    cells, nearest, distances = [], math.inf, []
     origin = np.round(frames[0].T_world_camera.translation)
     for frame in track(frames):
         nearest = min(nearest, frame.depth[frame.depth > 0].min(initial=math.inf))
         depth = trustworthy_depth(frame, settings)
         surface.add(frame, depth)
         cells.append(_surface_cells(frame, depth, origin))
+        distances.append(np.median(depth[depth > 0]) if depth.any() else math.inf)
     anchors = surface.anchors()
     if not len(anchors):
         raise ValueError(no_surface(len(frames), [len(keys) for keys, _ in cells], nearest, settings))
-    keyframes = [Keyframe.of(frames[i]) for i in choose_keyframes(cells, settings)]
+    poses = [frame.T_world_camera for frame in frames]
+    chosen = spread_keyframes(choose_keyframes(cells, settings), poses, np.array(distances), settings)
+    keyframes = [Keyframe.of(frames[i]) for i in chosen]
     return World(name, anchors, keyframes, settings.voxel, label_names or {}, metric=getattr(frames, "metric", True))
 
 
@@ -229,3 +239,26 @@ def choose_keyframes(cells: Sequence[tuple[np.ndarray, np.ndarray]], settings: F
         chosen.append(best)
         missing &= ~shows[best]
     return sorted(chosen)
+
+
+def spread_keyframes(chosen: Sequence[int], poses: Sequence[Pose], distances: np.ndarray,
+                     settings: FusionSettings) -> list[int]:
+    """Those `chosen` of views (V,) and others far from them, in order: which to keep. distances (V,) metres, to what
+    each view sees; inf: to nothing, and it is not kept for its pose."""
+    places = np.array([pose.translation for pose in poses])
+    rotations = Rotation.concatenate([pose.rotation for pose in poses])
+    apart = np.full(len(poses), math.inf)  # from the nearest that is kept; 1 = just far enough
+    apart[~np.isfinite(distances)] = 0
+
+    def keep(view: int) -> None:
+        moved = np.linalg.norm(places - places[view], axis=1) / (settings.parallax * distances)
+        turned = np.degrees((rotations[view].inv() * rotations).magnitude()) / settings.turn
+        np.minimum(apart, np.maximum(moved, turned), out=apart)
+
+    kept = list(chosen)
+    for view in kept:
+        keep(view)
+    while len(kept) < settings.max_keyframes and apart.max() >= 1:
+        kept.append(int(np.argmax(apart)))
+        keep(kept[-1])
+    return sorted(kept)
