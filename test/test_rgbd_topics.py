@@ -150,9 +150,9 @@ def test_images_that_cannot_be_used_are_counted_by_reason(ros, bench, robot, roo
     camera.session._rgbd._settings = InsertionSettings()
     sensor.send(ros, camera)
     ros.wait_for(lambda: told(bench).get("inserted") == 1, "a good one")
-    for _ in range(DEPTH + 1):
+    for _ in range(2 * DEPTH):  # a busy machine may lose some
         sensor.color.publish(sensor.messages().color)
-    ros.wait_for(lambda: told(bench).get("no_depth_at_its_time") == 1, "the first that will get no depth")
+    ros.wait_for(lambda: told(bench).get("no_depth_at_its_time", 0) >= 1, "the first that will get no depth")
 
 
 def stamped(milliseconds: int) -> SimpleNamespace:
