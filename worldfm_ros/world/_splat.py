@@ -1,13 +1,13 @@
-"""The renderer's compiled kernels: `draw` splats points into a buffer of keys, `resolve` and `paint` make images of it.
+"""The renderer's compiled kernels: `draw` splats points into a buffer of keys, `paint` makes images of the buffers.
 
 They follow the rule in renderer.py with the same float32 operations in the same order as its numpy reference, so the
 images are equal. A key packs the splat's depth (float bits; positive floats sort like integers) above the point's
 number: the smallest key wins, whatever the order of drawing. The kernels keep no state and run without the GIL.
 
 Points are taken in blocks that stay in the L1 cache; blocks that cannot touch the image are skipped. Most splats touch
-a few pixels, so each point gets the box of pixels around its disc, and points with a box of the same size are drawn
-together: loops of fixed length and no unpredictable branches. Positions come as one flat array, because only a known
-stride lets the compiler vectorise the projection (6 times as fast).
+a few pixels: the box of pixels around such a disc is one vector (`draw_box`). What a point needs is found out for the
+whole block first, so that each kind is drawn by a loop without unpredictable branches. Positions come as one flat
+array, because only a known stride lets the compiler vectorise the projection (6 times as fast).
 """
 
 from __future__ import annotations
@@ -16,56 +16,65 @@ import numba
 import numpy as np
 
 # compiled in, and numba's cache does not notice a change of them: delete __pycache__ after one
+from worldfm_ros.world._vectors import BOX, ROUND, draw_box, pointer, prefetch, take
 from worldfm_ros.world.anchors import BLOCK, NEAR, TOLERANCE
 
 MAX_SPLAT = 64  # pixels, the largest radius of a splat
 MIN_SQUARED = np.float32(1e-12)  # square pixels; a radius of 0 must not divide by 0
 EMPTY = 0x7F800000 << 32  # the key of an uncovered pixel: depth infinity
-BOX = 4  # pixels; splats of a larger box are drawn one by one
 PAD = BOX - 1  # pixels around the image, so that a box that touches the image needs no clipping
 PAGE = 4096  # the points of a tile are numbered from a multiple of this, so that a number's page tells its tile
+CHUNK = 64 * BLOCK  # points drawn at a time by one thread
+TILE = np.dtype([("P", np.float32, (3, 4)), ("first", np.int64), ("count", np.int64),
+                 *((name, np.uint64) for name in ("points", "radius", "colors", "labels", "blocks"))])
 
-_LARGE = BOX * BOX + 1
 _SLACK = np.float32(2e-3)  # pixels; boxes are generous by this much, far more than float32 rounding at 8192 pixels
-_ROUND = np.float32(1.5 * 2**23)  # (x + _ROUND) - _ROUND is x rounded half to even, for |x| < 2**22
 _HALF, _ONE, _ZERO, _INF = np.float32(0.5), np.float32(1), np.float32(0), np.float32(np.inf)
 _NEAR, _MAX_SPLAT, _BOX = np.float32(NEAR), np.float32(MAX_SPLAT), np.float32(BOX)
-_U, _V, _Z, _R2, _FALL, _RADIUS, _X0, _Y0, _GROUP, _ROWS = range(10)  # what is known of each point of a block
+_U, _V, _Z, _R2, _FALL, _RADIUS, _X0, _Y0, _KIND, _ROWS = range(10)  # what is known of each point of a block
+_UNSEEN, _DOT, _FLAT, _BOXED, _LARGE, _KINDS = range(6)  # by the pixels: none, 1, 2 rows, up to BOX rows, more
 
 _kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
-def key_buffer(width: int, height: int) -> np.ndarray:
-    """An empty (height + 2 PAD, width + 2 PAD) int64 buffer for `draw`."""
-    return np.full((height + 2 * PAD, width + 2 * PAD), EMPTY, np.int64)
+@_kernel
+def draw(keys, frustum, scale, tiles, chunks, taken):
+    """Splat points into `keys` (height + 2 PAD, width + 2 PAD) int64, which is empty first.
+
+    `tiles` are records of TILE: the projection P from tile coordinates to u z, v z, z; the number of the first point,
+    their count, and where the arrays of `Anchors` begin. `chunks` (C, 2) are tiles and points at which CHUNK points
+    begin; `taken` (1,) counts the chunks that some thread has taken. `frustum` is the test for blocks (`frustum`).
+    """
+    keys[:] = EMPTY
+    room = (np.empty((_ROWS, BLOCK), np.float32), np.empty(BLOCK, np.int64), np.empty((_KINDS, BLOCK), np.uint32),
+            np.empty(_KINDS, np.uint64))
+    while True:
+        c = take(taken)
+        if c >= len(chunks):
+            return
+        tile = tiles[chunks[c, 0]]
+        _draw_chunk(keys, frustum, scale, tile, chunks[c, 1], room)
 
 
 @_kernel
-def draw(keys, frustum, P, scale, points, radius, blocks, first):
-    """Splat points (3 N,) float32 with radius (N,), numbered from `first`, through P (3, 4) float32 into `keys`.
-
-    `blocks` are the bounds of each BLOCK points (`Anchors.blocks`), `frustum` is the test for them (`frustum`).
-    """
+def _draw_chunk(keys, frustum, scale, tile, begin, room):
     height, stride = keys.shape
     width, height = stride - 2 * PAD, height - 2 * PAD
     flat = keys.reshape(-1)
-    planes, terms = _planes(frustum, P)
-    block = np.empty((_ROWS, BLOCK), np.float32)
-    corner = np.empty(BLOCK, np.int64)
-    groups = np.empty((_LARGE + 1, BLOCK), np.uint32)
-    counts = np.empty(_LARGE + 1, np.uint32)
-    depths = np.empty((BOX * BOX, BLOCK), np.float32)
-    for start in range(0, len(radius), BLOCK):
+    block, corner, lists, counts = room
+    points = numba.carray(pointer(tile.points), 3 * tile.count, np.float32)
+    radius = numba.carray(pointer(tile.radius), tile.count, np.float32)
+    blocks = numba.carray(pointer(tile.blocks), (-(-tile.count // BLOCK), 7), np.float64)
+    planes, terms = _planes(frustum, tile.P)
+    for start in range(begin, min(begin + CHUNK, tile.count), BLOCK):
         if _outside(blocks[start // BLOCK], frustum, planes, terms):
             continue
-        n = min(BLOCK, len(radius) - start)
-        _project(block, P, scale, points[3 * start:], radius[start:], n, width, height)
-        if not _group(block, n, stride, corner, groups, counts):
-            continue
-        _draw_boxes(flat, stride, block, n, corner, groups, counts, depths, first + start)
-        for k in range(counts[_LARGE]):
-            m = groups[_LARGE, k]
-            _draw_disc(flat, stride, width, height, block[:, m], first + start + np.int64(m))
+        n = min(BLOCK, tile.count - start)
+        _project(block, tile.P, scale, points[3 * start:], radius[start:], n, width, height)
+        for m in range(n):
+            corner[m] = (np.int64(block[_Y0, m]) + PAD) * stride + np.int64(block[_X0, m]) + PAD
+        _sort(block[_KIND], n, lists, counts)
+        _draw_block(flat, stride, width, height, block, corner, lists, counts, tile.first + start)
 
 
 @_kernel
@@ -97,7 +106,7 @@ def _outside(bounds, frustum, planes, terms):
 
 @_kernel
 def _project(block, P, scale, points, radius, n, width, height):
-    """Where the block's points fall and their group: columns + BOX (rows - 1) of the box, _LARGE, or 0 for unseen."""
+    """Where the block's points fall, the corner of their boxes, and of what kind they are."""
     right, bottom = np.float32(width - 1), np.float32(height - 1)
     a0, a1, a2, a3 = P[0, 0], P[0, 1], P[0, 2], P[0, 3]
     b0, b1, b2, b3 = P[1, 0], P[1, 1], P[1, 2], P[1, 3]
@@ -113,68 +122,67 @@ def _project(block, P, scale, points, radius, n, width, height):
         r2 = r * r
         r2 = r2 if r2 > MIN_SQUARED else MIN_SQUARED
         reach = (r if r > _HALF else _HALF) + (_SLACK - _HALF)  # -0.5: rounding then gives ceil and floor
-        x0, x1 = ((u - reach) + _ROUND) - _ROUND, ((u + reach) + _ROUND) - _ROUND
-        y0, y1 = ((v - reach) + _ROUND) - _ROUND, ((v + reach) + _ROUND) - _ROUND
+        x0, x1 = ((u - reach) + ROUND) - ROUND, ((u + reach) + ROUND) - ROUND
+        y0, y1 = ((v - reach) + ROUND) - ROUND, ((v + reach) + ROUND) - ROUND
         seen = (z > _NEAR) & (x1 >= _ZERO) & (x0 <= right) & (y1 >= _ZERO) & (y0 <= bottom)
-        small = (x1 - x0 < _BOX) & (y1 - y0 < _BOX)
-        group = (x1 - x0 + _ONE) + (y1 - y0) * _BOX if small else np.float32(_LARGE)
+        columns, rows = x1 - x0, y1 - y0  # less one
+        kind = np.float32(_DOT) if (columns < _ONE) & (rows < _ONE) else np.float32(_FLAT)
+        kind = kind if rows <= _ONE else np.float32(_BOXED)
+        kind = kind if (columns < _BOX) & (rows < _BOX) else np.float32(_LARGE)
         block[_U, m], block[_V, m], block[_Z, m], block[_R2, m] = u, v, z, r2
         block[_FALL, m], block[_RADIUS, m], block[_X0, m], block[_Y0, m] = R / r2, R, x0, y0
-        block[_GROUP, m] = group if seen else _ZERO
+        block[_KIND, m] = kind if seen else np.float32(_UNSEEN)
 
 
 @_kernel
-def _group(block, n, stride, corner, groups, counts):
-    """Sort the block's points by group, and find where each box begins in the buffer. False: no point is seen."""
-    seen = 0
+def _sort(kinds, n, lists, counts):
+    """The points of each kind. Every list is written to, and grows where it should: no branch, no wait for a count."""
+    dots = flat = boxed = large = np.uint64(0)
     for m in range(n):
-        seen += np.int64(block[_GROUP, m] > _ZERO)
-    if seen == 0:
-        return False
-    counts[:] = 0
-    for m in range(n):
-        group = np.uint32(np.int32(block[_GROUP, m]))
-        groups[group, counts[group]] = m
-        counts[group] += np.uint32(1)
-    for m in range(n):
-        corner[m] = (np.int64(block[_Y0, m]) + PAD) * stride + np.int64(block[_X0, m]) + PAD
-    return True
+        lists[_DOT, dots] = lists[_FLAT, flat] = lists[_BOXED, boxed] = lists[_LARGE, large] = m
+        kind = np.int32(kinds[m])
+        dots += np.uint64(kind == _DOT)
+        flat += np.uint64(kind == _FLAT)
+        boxed += np.uint64(kind == _BOXED)
+        large += np.uint64(kind == _LARGE)
+    counts[_DOT], counts[_FLAT], counts[_BOXED], counts[_LARGE] = dots, flat, boxed, large
 
 
 @_kernel
-def _draw_boxes(flat, stride, block, n, corner, groups, counts, depths, first):
-    """First each point's key depth at every place of the largest box, then the updates of the buffer by group."""
-    columns = rows = 0
-    for group in range(1, _LARGE):
-        if counts[group] > 0:
-            columns, rows = max(columns, (group - 1) % BOX + 1), max(rows, (group - 1) // BOX + 1)
-    for j in range(rows):
-        for i in range(columns):
-            for m in range(n):
-                u, v, radius = block[_U, m], block[_V, m], block[_RADIUS, m]
-                x, y = block[_X0, m] + np.float32(i), block[_Y0, m] + np.float32(j)
-                d2 = (x - u) * (x - u) + (y - v) * (y - v)
-                fall = d2 * block[_FALL, m]
-                covers = (d2 <= block[_R2, m]) | ((x == (u + _ROUND) - _ROUND) & (y == (v + _ROUND) - _ROUND))
-                depths[j * BOX + i, m] = block[_Z, m] + (fall if fall < radius else radius) if covers else _INF
-    for group in range(1, _LARGE):
-        members = groups[group]
-        for j in range((group - 1) // BOX + 1):
-            for i in range((group - 1) % BOX + 1):
-                place = depths[j * BOX + i]
-                offset = j * stride + i
-                for k in range(counts[group]):
-                    m = members[k]
-                    key = (np.int64(np.float32(place[m]).view(np.int32)) << 32) | (first + np.int64(m))
-                    at = np.uint64(corner[m] + offset)
-                    old = flat[at]
-                    flat[at] = key if key < old else old
+def _draw_block(flat, stride, width, height, block, corner, lists, counts, first):
+    for k in range(counts[_DOT]):
+        m = lists[_DOT, k]
+        u, v, z, _, fall, radius = _splat(block, m)
+        d2 = (block[_X0, m] - u) * (block[_X0, m] - u) + (block[_Y0, m] - v) * (block[_Y0, m] - v)
+        deeper = d2 * fall
+        _update(flat, corner[m], z + (deeper if deeper < radius else radius), first + np.int64(m))
+    for k in range(counts[_FLAT]):
+        m = lists[_FLAT, k]
+        draw_box(2, flat, corner[m], stride, first + np.int64(m), block[_X0, m], block[_Y0, m], _splat(block, m))
+    for k in range(counts[_BOXED]):
+        m = lists[_BOXED, k]
+        draw_box(BOX, flat, corner[m], stride, first + np.int64(m), block[_X0, m], block[_Y0, m], _splat(block, m))
+    for k in range(counts[_LARGE]):
+        m = lists[_LARGE, k]
+        _draw_disc(flat, stride, width, height, _splat(block, m), first + np.int64(m))
 
 
 @_kernel
-def _draw_disc(flat, stride, width, height, point, index):
+def _splat(block, m):
+    return block[_U, m], block[_V, m], block[_Z, m], block[_R2, m], block[_FALL, m], block[_RADIUS, m]
+
+
+@_kernel
+def _update(flat, at, depth, number):
+    key = (np.int64(np.float32(depth).view(np.int32)) << 32) | number
+    old = flat[np.uint64(at)]
+    flat[np.uint64(at)] = key if key < old else old
+
+
+@_kernel
+def _draw_disc(flat, stride, width, height, splat, number):
     """One large splat; its own pixel is always inside."""
-    u, v, z, r2, slope, radius = point[_U], point[_V], point[_Z], point[_R2], point[_FALL], point[_RADIUS]
+    u, v, z, r2, fall, radius = splat
     reach = np.sqrt(r2) + _SLACK
     x0, x1 = max(int(np.ceil(u - reach)), 0), min(int(np.floor(u + reach)), width - 1)
     y0, y1 = max(int(np.ceil(v - reach)), 0), min(int(np.floor(v + reach)), height - 1)
@@ -184,48 +192,44 @@ def _draw_disc(flat, stride, width, height, point, index):
         for x in range(x0, x1 + 1):
             du = np.float32(x) - u
             d2 = du * du + dv * dv
-            fall = d2 * slope
-            depth = z + (fall if fall < radius else radius) if d2 <= r2 else _INF
-            key = (np.int64(np.float32(depth).view(np.int32)) << 32) | index
-            at = np.uint64(row + x)
-            old = flat[at]
-            flat[at] = key if key < old else old
+            deeper = d2 * fall
+            _update(flat, row + x, z + (deeper if deeper < radius else radius) if d2 <= r2 else _INF, number)
 
 
 @_kernel
-def resolve(keys, top, bottom, tile_of_page, tiles):
-    """The winners of the image rows top..bottom - 1, tile by tile.
+def paint(buffers, top, bottom, tiles, tile_of_page, rgb, depth, labels, coverage):
+    """Fill the rows top..bottom - 1 of the images with the winners of all buffers (B, height + 2 PAD, width + 2 PAD).
 
-    Returns pixels (M,) uint32, flat indices into the image; numbers (M,) uint32 of the points that won them; and
-    starts (tiles + 1,): tile t has won pixels[starts[t]:starts[t + 1]].
+    tile_of_page: the tile of each PAGE numbers. What no splat covers stays as it is. The winners of a row lie anywhere:
+    all of them are asked for first.
     """
-    width = keys.shape[1] - 2 * PAD
-    starts = np.zeros(tiles + 1, np.int64)
+    width = rgb.shape[1]
+    keys = np.empty(width, np.int64)
     for y in range(top, bottom):
+        keys[:] = buffers[0, y + PAD, PAD:PAD + width]
+        for other in buffers[1:]:
+            row = other[y + PAD]
+            for x in range(width):
+                keys[x] = min(keys[x], row[x + PAD])
         for x in range(width):
-            key = keys[y + PAD, x + PAD]
-            if key < EMPTY:
-                starts[tile_of_page[(key & 0xFFFFFFFF) // PAGE] + 1] += 1
-    starts = np.cumsum(starts)
-    cursor = starts.copy()
-    pixels, numbers = np.empty(starts[-1], np.uint32), np.empty(starts[-1], np.uint32)
-    for y in range(top, bottom):
+            if keys[x] < EMPTY:
+                number = keys[x] & 0xFFFFFFFF
+                tile = tiles[tile_of_page[number // PAGE]]
+                m = np.uint64(number - tile.first)
+                prefetch(tile.points + np.uint64(12) * m)
+                prefetch(tile.colors + np.uint64(3) * m)
+                prefetch(tile.labels + np.uint64(2) * m)
         for x in range(width):
-            key = keys[y + PAD, x + PAD]
-            if key < EMPTY:
-                number = key & 0xFFFFFFFF
-                tile = tile_of_page[number // PAGE]
-                pixels[cursor[tile]], numbers[cursor[tile]] = y * width + x, number
-                cursor[tile] += 1
-    return pixels, numbers, starts
-
-
-@_kernel
-def paint(pixels, numbers, first, P, points, colors, labels, rgb, depth, label_image):
-    """Fill the flat images (H W, 3), (H W,), (H W,) at the pixels that a tile has won."""
-    c0, c1, c2, c3 = P[2, 0], P[2, 1], P[2, 2], P[2, 3]
-    for k in range(len(pixels)):
-        p, m = pixels[k], np.uint32(numbers[k] - first)
-        depth[p] = c0 * points[3 * m] + c1 * points[3 * m + 1] + c2 * points[3 * m + 2] + c3
-        label_image[p] = labels[m]
-        rgb[p, 0], rgb[p, 1], rgb[p, 2] = colors[m, 0], colors[m, 1], colors[m, 2]
+            if keys[x] == EMPTY:
+                continue
+            number = keys[x] & 0xFFFFFFFF
+            tile = tiles[tile_of_page[number // PAGE]]
+            m = np.uint64(number - tile.first)
+            points = numba.carray(pointer(tile.points), 3 * tile.count, np.float32)
+            colors = numba.carray(pointer(tile.colors), (tile.count, 3), np.uint8)
+            P, three = tile.P, np.uint64(3)
+            depth[y, x] = (P[2, 0] * points[three * m] + P[2, 1] * points[three * m + np.uint64(1)]
+                           + P[2, 2] * points[three * m + np.uint64(2)] + P[2, 3])
+            labels[y, x] = numba.carray(pointer(tile.labels), tile.count, np.uint16)[m]
+            rgb[y, x, 0], rgb[y, x, 1], rgb[y, x, 2] = colors[m, 0], colors[m, 1], colors[m, 2]
+            coverage[y, x] = True

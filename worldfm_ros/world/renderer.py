@@ -20,7 +20,7 @@ the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 
@@ -29,10 +29,8 @@ import numpy as np
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.threads import THREADS, in_parallel
 from worldfm_ros.world import _splat
-from worldfm_ros.world._splat import EMPTY, MAX_SPLAT, MIN_SQUARED, PAD, PAGE
-from worldfm_ros.world.anchors import BLOCK, NEAR, Anchors, frustum
-
-CHUNK = 64 * BLOCK  # points drawn at a time by one thread
+from worldfm_ros.world._splat import CHUNK, EMPTY, MAX_SPLAT, MIN_SQUARED, PAD, PAGE
+from worldfm_ros.world.anchors import NEAR, Anchors, frustum
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,17 +130,19 @@ class PopulatedView(AnchorView):
 class _Source:
     """A tile made ready: its projection, and the number of its first point."""
 
+    tile: Anchors
     P: np.ndarray  # (3, 4) float32, tile coordinates to u z, v z, z
     first: int
-    points: np.ndarray  # (3 N,)
-    colors: np.ndarray
-    labels: np.ndarray
-    radius: np.ndarray
-    blocks: np.ndarray
 
     @property
     def pages(self) -> int:
-        return -(-len(self.radius) // PAGE)
+        return -(-len(self.tile) // PAGE)
+
+    @property
+    def record(self) -> tuple:
+        """As the kernels want it; it holds while the tile does."""
+        arrays = (getattr(self.tile, name) for name in ("points", "radius", "colors", "labels", "blocks"))
+        return (self.P, self.first, len(self.tile), *(array.__array_interface__["data"][0] for array in arrays))
 
 
 def render(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics,
@@ -154,12 +154,17 @@ def render(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsic
     """
     view = AnchorView.empty(intrinsics)
     sources = _sources(tiles, T_world_camera, intrinsics)
-    chunks = [(source, start) for source in sources for start in range(0, len(source.radius), CHUNK)]
+    records = np.array([source.record for source in sources], _splat.TILE)
+    chunks = np.array([(k, start) for k, source in enumerate(sources) for start in range(0, len(source.tile), CHUNK)],
+                      np.int64).reshape(-1, 2)
     threads = max(1, min(threads, len(chunks)))
+    planes, focal, taken = frustum(intrinsics), _focal(intrinsics), np.zeros(1, np.int64)
+    buffers = np.empty((threads, intrinsics.height + 2 * PAD, intrinsics.width + 2 * PAD), np.int64)
+    in_parallel(lambda k: _splat.draw(buffers[k], planes, focal, records, chunks, taken), range(threads))
     rows = np.linspace(0, intrinsics.height, threads + 1).astype(int)
-    work = iter(chunks)  # shared: each thread takes the next chunk when it is free
-    buffers = in_parallel(lambda _: _draw(work, intrinsics), range(threads))
-    in_parallel(lambda k: _paint(buffers, sources, rows[k], rows[k + 1], view), range(threads))
+    tile_of_page = np.repeat(np.arange(len(sources)), [source.pages for source in sources])
+    in_parallel(lambda k: _splat.paint(buffers, rows[k], rows[k + 1], records, tile_of_page, view.rgb, view.depth,
+                                       view.labels, view.coverage), range(threads))
     return view
 
 
@@ -170,11 +175,7 @@ def _sources(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrins
     for tile in filter(len, tiles):
         P = np.empty((3, 4), np.float32)
         P[:, :3], P[:, 3] = KR, KR @ (tile.origin - T_world_camera.translation)
-        arrays = [array.view() for array in (tile.points.reshape(-1), tile.colors, tile.labels, tile.radius,
-                                             tile.blocks)]
-        for array in arrays:
-            array.flags.writeable = False  # memory-mapped tiles are: with all alike, numba compiles one variant
-        sources.append(_Source(P, first, *arrays))
+        sources.append(_Source(tile, P, first))
         first += sources[-1].pages * PAGE
     assert first < 2**32, "a packed key numbers points with 32 bits"
     return sources
@@ -185,51 +186,25 @@ def _focal(intrinsics: Intrinsics) -> np.float32:
     return np.float32(math.sqrt(intrinsics.fx * intrinsics.fy))
 
 
-def _draw(work: Iterator[tuple[_Source, int]], intrinsics: Intrinsics) -> np.ndarray:
-    """One thread's share: a buffer of keys with the chunks it took."""
-    keys = _splat.key_buffer(intrinsics.width, intrinsics.height)
-    planes, focal = frustum(intrinsics), _focal(intrinsics)
-    for source, start in work:
-        stop = start + CHUNK
-        _splat.draw(keys, planes, source.P, focal, source.points[3 * start:3 * stop], source.radius[start:stop],
-                    source.blocks[start // BLOCK:stop // BLOCK], source.first + start)
-    return keys
-
-
-def _paint(buffers: list[np.ndarray], sources: list[_Source], top: int, bottom: int, view: AnchorView) -> None:
-    """Merge the threads' keys in the rows top..bottom - 1, and fill the view there."""
-    keys = buffers[0]
-    for other in buffers[1:]:
-        band = slice(top + PAD, bottom + PAD)
-        np.minimum(keys[band], other[band], out=keys[band])
-    tile_of_page = np.repeat(np.arange(len(sources)), [source.pages for source in sources])
-    pixels, numbers, starts = _splat.resolve(keys, top, bottom, tile_of_page, len(sources))
-    images = view.rgb.reshape(-1, 3), view.depth.reshape(-1), view.labels.reshape(-1)
-    for source, start, stop in zip(sources, starts[:-1], starts[1:], strict=True):
-        if start < stop:
-            _splat.paint(pixels[start:stop], numbers[start:stop], source.first, source.P, source.points, source.colors,
-                         source.labels, *images)
-    np.greater(view.depth[top:bottom], 0, out=view.coverage[top:bottom])
-
-
 def render_reference(tiles: Sequence[Anchors], T_world_camera: Pose, intrinsics: Intrinsics) -> AnchorView:
     """The rule in numpy, one splat at a time: the specification of `render`, for small scenes."""
     keys = np.full((intrinsics.height, intrinsics.width), EMPTY, np.int64)
     depths, sources = [], _sources(tiles, T_world_camera, intrinsics)
     for source in sources:
-        (X, Y, Z), P = source.points.reshape(-1, 3).T, source.P
+        (X, Y, Z), P, radius = source.tile.points.T, source.P, source.tile.radius
         uz, vz, z = (P[k, 0] * X + P[k, 1] * Y + P[k, 2] * Z + P[k, 3] for k in range(3))
         depths.append(z)
         for n in np.flatnonzero(z > np.float32(NEAR)):
             inverse = np.float32(1) / z[n]
-            _splat_reference(keys, uz[n] * inverse, vz[n] * inverse, z[n], source.radius[n],
-                             _focal(intrinsics) * source.radius[n] * inverse, source.first + n)
+            _splat_reference(keys, uz[n] * inverse, vz[n] * inverse, z[n], radius[n],
+                             _focal(intrinsics) * radius[n] * inverse, source.first + n)
     view = AnchorView.empty(intrinsics)
     view.coverage[:] = keys < EMPTY
     for source, z in zip(sources, depths, strict=True):
         number = (keys & 0xFFFFFFFF) - source.first
         won = view.coverage & (number >= 0) & (number < len(z))
-        view.depth[won], view.rgb[won], view.labels[won] = (a[number[won]] for a in (z, source.colors, source.labels))
+        view.depth[won], view.rgb[won], view.labels[won] = (
+            array[number[won]] for array in (z, source.tile.colors, source.tile.labels))
     return view
 
 
