@@ -62,7 +62,7 @@ def blend_rows(warped, drawing, tables, out, top, bottom):
     """Rows top..bottom - 1 of `out` = (rgb, known): the mean of the references and the drawing by weight.
 
     warped: rgb (K, H, W, 3), shown, angles and rims (K, H, W); drawing: rgb (H, W, 3), its levels after the gain
-    (3, 256) uint8, and drawn (H, W) bool; tables: the weights (256,) float32 of a reference by its angle, to be
+    (3, 256) uint8, and drawn (H, W) bool; tables: the weights (K, 256) float32 of a reference by its angle, to be
     multiplied with its rim, and the drawing's. Known is what has a weight of 1 or more.
     """
     pictures, shown, angles, rims = warped
@@ -80,7 +80,7 @@ def blend_rows(warped, drawing, tables, out, top, bottom):
                 sums[channel, m] = total[m] * np.float32(level)
         for k in range(len(pictures)):
             for m in range(width):
-                weight[m] = weights[np.uint64(angles[k, row, m])]
+                weight[m] = weights[k, np.uint64(angles[k, row, m])]
             for m in range(width):
                 weight[m] = weight[m] * np.float32(rims[k, row, m]) if shown[k, row, m] else _ZERO
                 total[m] += weight[m]

@@ -1,9 +1,8 @@
 """The frame model without a network: references warped by the drawn depth and blended over the drawing. The baseline.
 
 A reference counts the more, the smaller the angle is between its ray and the camera's (the surface's errors shift its
-pixels by that much: it counts by the inverse of its square), and the farther a pixel is from the rim of what it shows,
-so that no seam is seen. Their order does not matter: where two change places from one frame to the next, the picture
-does not jump. The drawing counts where no reference shows the place; what is left is filled from around it.
+pixels by that much, and it may look different from there), and the farther a pixel is from the rim of what it shows, so
+that no seam is seen. The drawing counts where no reference shows the place; what is left is filled from around it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ from worldfm_ros.world.renderer import AnchorView
 
 INPAINT_RADIUS = 3  # pixels
 NEARBY = 0.03  # on the scale of angles; below, references count alike
-UNIT = 4096  # the weight of a reference at angle 0, in the middle of what it shows, is 255 times this
+FALL = 1.5  # the weight falls with the angle by this exponent
+RANK = 1.5  # how much more a reference counts than the next one
+UNIT = 4096  # the weight of the first reference at angle 0, in the middle of what it shows, is 255 times this
 DRAWING = 8192  # the drawing's weight: little, but at large angles and rims it matters
 BANDS = 8  # of rows, which threads share
 
@@ -61,7 +62,7 @@ def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,
     rgb, known = np.zeros_like(drawn_rgb), np.zeros_like(drawn)
     shown = warped.shown & ~looked_through(drawn, warped)
     bands = np.linspace(0, len(drawn), 1 + min(BANDS, len(drawn))).astype(int).tolist()
-    tables = weights_by_angle(), np.float32(DRAWING)
+    tables = weights_by_angle(len(warped.rgb)), np.float32(DRAWING)
     sources = warped.rgb, shown, warped.quality[..., ANGLE], warped.quality[..., RIM]
     drawn_source = drawn_rgb, balanced_levels(drawn_rgb, drawn, warped), drawn
 
@@ -73,10 +74,10 @@ def blend(drawn_rgb: np.ndarray, drawn: np.ndarray, warped: WarpedReferences,
 
 
 @cache
-def weights_by_angle() -> np.ndarray:
-    """(256,) float32, whole, by the angle's place on its scale."""
-    angle = np.arange(256) / 255
-    return np.rint(UNIT * (NEARBY / (angle + NEARBY)) ** 2).clip(1).astype(np.float32)
+def weights_by_angle(count: int) -> np.ndarray:
+    """(K, 256) float32, whole, by the angle's place on its scale."""
+    angle, rank = np.arange(256) / 255, np.arange(count)[:, None]
+    return np.rint(UNIT * RANK**-rank * (NEARBY / (angle + NEARBY)) ** FALL).clip(1).astype(np.float32)
 
 
 def looked_through(drawn: np.ndarray, warped: WarpedReferences) -> np.ndarray:

@@ -195,7 +195,8 @@ def facts(warped: WarpedReferences, shown: np.ndarray, drawn: np.ndarray) -> np.
 
 def blend_shares(warped: WarpedReferences, shown: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """(K, H, W) float32: how much of each reference is in painting.blend's picture; the rest is the drawing."""
-    weight = weights_by_angle()[warped.quality[..., ANGLE]]
+    tables = zip(weights_by_angle(len(shown)), warped.quality[..., ANGLE], strict=True)
+    weight = np.stack([table[angle] for table, angle in tables]) if len(shown) else np.zeros(shown.shape, np.float32)
     weight *= shown * warped.quality[..., RIM].astype(np.float32)
     return weight / np.maximum(weight.sum(0) + np.float32(DRAWING) * drawn, np.float32(1))
 
