@@ -53,6 +53,8 @@ def test_one_frame_of_a_number_or_a_stamp(stage, capsys):
                          ({"stamp": START + 1}, f"the nearest is {START}"), ({"every": 0}, "one of")):
         with pytest.raises(ValueError, match=match):
             remake_bag(stage / "bag", world=stage / "world", **wrong)
+    with pytest.raises(FileNotFoundError, match="none is missing"):
+        remake_bag(stage / "none", world=stage / "world")
 
 
 def with_note(stage, tmp_path, **changes):

@@ -190,6 +190,21 @@ def test_a_stopped_command_goes_on_and_the_bag_is_the_same_file(stage, whole, tm
         assert (whole / name).read_bytes() == (tmp_path / "bag" / name).read_bytes()
 
 
+def test_a_second_command_for_the_same_output_is_refused_while_the_first_one_lives(stage, whole, tmp_path):
+    (tmp_path / "bag.unfinished").mkdir()
+    holder = ("import pathlib, sys; from worldfm_ros.files import claim\n"
+              "claimed = claim(pathlib.Path(sys.argv[1])); print(flush=True); input()")
+    with subprocess.Popen([sys.executable, "-c", holder, tmp_path / "bag.unfinished"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        refused(stage, tmp_path, "another run is writing into", out=tmp_path / "bag")
+        other.kill()
+        other.wait()
+    rendered(stage, tmp_path / "bag")
+    assert content(tmp_path / "bag") == content(whole)
+    assert not (tmp_path / "bag.unfinished").exists()
+
+
 def test_the_command_in_two_processes(stage, rigged, tmp_path):
     command = [sys.executable, "-m", "worldfm_ros.cli.main", "bag", "render", stage / "drive", "--world",
                stage / "world", "--camera", stage / "rig.yaml", "--model", "anchors", "--rate", "10", "--seed", "3",

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-import errno
-import fcntl
 from pathlib import Path
 import random
 import signal
-import warnings
 
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 import numpy as np
 import torch
 
-LOCK = ".lock"
+from worldfm_ros.files import claim
 
 
 class Stopped(Exception):
@@ -44,14 +41,7 @@ def seed_everything(seed: int) -> None:
 def sole_writer(folder: Path) -> Iterator[None]:
     """Make a folder and keep other runs out of it meanwhile. Raises ValueError when another one is writing into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a killed run's data workers would keep it
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise ValueError(f"another run is writing into {folder}; wait for its end, or choose another folder"
-                                 ) from None
-            warnings.warn(f"{folder} cannot be locked ({error.strerror}); let no other run write there", stacklevel=3)
+    with claim(folder):
         yield
 
 

@@ -107,10 +107,10 @@ def remake_bag(
     """
     if every < 1 or sum((index is not None, stamp is not None, every > 1)) > 1:
         raise ValueError("give one of --index, --stamp and --every (from 1 up)")
-    note = note_of(bag)
-    check_note(note, bag)
-    recipe = recipe_of(note, world, objects, model)
     with open_bag(bag) as source:
+        note = note_of(bag)
+        check_note(note, bag)
+        recipe = recipe_of(note, world, objects, model)
         frames = frames_of(source, note, recipe)
         count = len(frames.jobs)
         if index is not None and not 0 <= index < count:

@@ -7,14 +7,15 @@ before; the output itself appears when it is whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import hashlib
 import json
 from pathlib import Path
 import shutil
 import sys
+from typing import IO
 
-from worldfm_ros.files import write_json, write_whole
+from worldfm_ros.files import LOCK, claim, write_json, write_whole
 from worldfm_ros.progress import Progress
 from worldfm_ros.replay.parts import unpack
 from worldfm_ros.replay.recipe import Job, Painting
@@ -36,6 +37,7 @@ class Rendering:
     painting: Painting
     jobs: Sequence[Job]
     extra: str = ""
+    _claims: list[IO] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         check_new(self.out)
@@ -61,7 +63,8 @@ class Rendering:
         return digest.hexdigest()
 
     def paint(self, runner: Runner, progress: Progress) -> None:
-        """Paint what is not there yet. Raises ValueError for parts of another rendering, and what the runner raises."""
+        """Paint what is not there yet. Raises ValueError for parts of another rendering or while another process paints
+        them, and what the runner raises."""
         self._open()
         missing = {number: jobs for number, jobs in self.chunks.items() if not self._part(number).exists()}
         if len(missing) < len(self.chunks):
@@ -90,19 +93,21 @@ class Rendering:
     def close(self) -> None:
         """The output is whole: nothing is unfinished any more."""
         shutil.rmtree(self.folder)
+        while self._claims:
+            self._claims.pop().close()
 
     def _part(self, number: int) -> Path:
         return self.folder / f"{number:06d}.part"
 
     def _open(self) -> None:
         facts = self.folder / FACTS
-        known = json.loads(facts.read_text()) if facts.exists() else None
-        if known is None:
-            self.folder.mkdir(exist_ok=True)
-            if any(self.folder.iterdir()):
-                raise ValueError(f"{self.folder} is in the way: it is kept for unfinished work, and holds other files")
+        self.folder.mkdir(exist_ok=True)
+        if not facts.exists() and any(file.name != LOCK for file in self.folder.iterdir()):
+            raise ValueError(f"{self.folder} is in the way: it is kept for unfinished work, and holds other files")
+        self._claims.append(claim(self.folder))
+        if not facts.exists():
             write_json(facts, {"fingerprint": self.fingerprint})
-        elif known != {"fingerprint": self.fingerprint}:
+        elif json.loads(facts.read_text()) != {"fingerprint": self.fingerprint}:
             raise ValueError(f"{self.folder} is unfinished work of another rendering (world, model, cameras, poses or "
                              "this package have changed); remove it, or choose another name for the output")
 
