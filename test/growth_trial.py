@@ -1,6 +1,7 @@
 """By hand: how a world grows. Drives into what is missing, out, and in again, and says what came of it.
 
     python test/growth_trial.py bedroom APARTMENT --out strip.png     a world folder; its bedroom is removed
+    python test/growth_trial.py home --family rooms --seed 2 --out strip.png     another home, without one of its rooms
     python test/growth_trial.py picture --out strip.png               the living room of the apartment, from one picture
 """
 
@@ -20,9 +21,11 @@ from worldfm_ros.generator import load_generator
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.growth import GrowingGenerator, GrowthSettings
 from worldfm_ros.progress import Progress
-from worldfm_ros.scenes.apartment import apartment
+from worldfm_ros.scenes import office, rooms
+from worldfm_ros.scenes.families import make_scene
 from worldfm_ros.scenes.raycaster import RayCaster
 from worldfm_ros.world.anchors import AnchorMap
+from worldfm_ros.world.builders import synthetic
 from worldfm_ros.world.cut import cut, inside
 from worldfm_ros.world.insertion import InsertionSettings, occupied
 from worldfm_ros.world.keyframes import Keyframe
@@ -31,6 +34,8 @@ from worldfm_ros.world.storage import World, read_world, write_world
 BEDROOM = np.array([[-4.6, 0.67, -0.1], [-0.58, 3.6, 2.8]])
 CAMERA = Intrinsics.from_hfov(320, 240, math.radians(70))
 HEIGHT = 1.1
+FACE = 0.07  # metres from a wall's centre line; from there on a room is taken away
+PLANS = {"rooms": (rooms.floor_plan, 1), "office": (office.floor_plan, 2)}
 
 
 def along(points, step=0.08):
@@ -41,6 +46,33 @@ def along(points, step=0.08):
         n = max(1, int(np.linalg.norm(b - a) / step))
         poses += [(a + (b - a) * k / n, b - a) for k in range(n)]
     return [Pose.looking_at([*p, HEIGHT], [*(p + d / np.linalg.norm(d)), HEIGHT - 0.08]) for p, d in poses]
+
+
+def turning(place, yaw):
+    """Poses that turn by 70 degrees to the left, from a heading."""
+    return [Pose.looking_at([*place, HEIGHT], [*(place + [math.cos(a), math.sin(a)]), HEIGHT - 0.08])
+            for a in yaw + np.radians(np.arange(0, 70, 5))]
+
+
+def last_room(family, seed):
+    """The box of the room behind the first door of a procedural home, and the poses from before the door into it."""
+    plan_of, number = PLANS[family]
+    plan = plan_of(np.random.default_rng([seed, number]))
+    if not plan.doors:
+        raise SystemExit(f"{family} {seed} has one room")
+    door = plan.doors[0]
+    middle = (door.low + door.high) / 2
+    centre = np.array([door.line, middle] if door.axis == 0 else [middle, door.line])
+    ahead = np.eye(2)[door.axis]
+    west, south, east, north = next((r.west, r.south, r.east, r.north) for r in plan.rooms.values()
+                                    if (np.array([r.west, r.south]) < centre + 0.1 * ahead).all()
+                                    and (centre + 0.1 * ahead < [r.east, r.north]).all())
+    low, high = np.array([west, south]), np.array([east, north])
+    low, high = (np.where(low == plan.outline[0], low - 0.3, low + FACE),
+                 np.where(high == plan.outline[1], high + 0.3, high - FACE))
+    into = along([centre - 1.1 * ahead, centre + 1.0 * ahead])
+    return (np.array([[*low, -0.1], [*high, plan.height + 0.2]]),
+            into + turning(centre + 1.0 * ahead, math.atan2(ahead[1], ahead[0])))
 
 
 def psnr(a, b):
@@ -67,25 +99,30 @@ def strip(rows, path):
     cv2.imwrite(str(path), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 
-def trial(kind: tyro.conf.Positional[Literal["bedroom", "picture"]], world: tyro.conf.Positional[Path | None] = None, *,
-          out: Path, model: str = "worldfm-tiny", completer: str = "smooth", least: float = 0.2,
-          save: Path | None = None) -> None:
+def trial(kind: tyro.conf.Positional[Literal["bedroom", "home", "picture"]],
+          world: tyro.conf.Positional[Path | None] = None, *, out: Path, model: str = "worldfm-tiny",
+          completer: str = "smooth", least: float = 0.2, save: Path | None = None,
+          family: Literal["rooms", "office"] = "rooms", seed: int = 2) -> None:
     """Args:
-        kind: bedroom or picture.
-        world: the apartment's world folder, for `bedroom`.
+        kind: bedroom, home or picture.
+        world: the apartment's world folder, for `bedroom`; of a home it is rendered if it is left out.
         out: PNG of pictures: before, truth, first pass, return.
         model: frame model.
         completer: smooth, or a depth model.
         least: confidence of the depth that is inserted.
         save: write the grown world here.
+        family: of procedural homes, for `home`.
+        seed: which home.
     """
-    caster = RayCaster(apartment())
-    if kind == "bedroom":
-        whole = read_world(world)
-        start, same, way = cut(whole, BEDROOM), cut(whole, BEDROOM), [[0.9, 2.0], [-1.5, 1.95]]
-        looks = [Pose.looking_at([-1.5, 1.95, HEIGHT], [-1.5 + math.cos(a), 1.95 + math.sin(a), HEIGHT - 0.08])
-                 for a in np.radians(np.arange(180, 180 + 70, 5))]
-        into = along(way) + looks
+    caster = RayCaster(make_scene(*((family, seed) if kind == "home" else ("apartment",))))
+    box = BEDROOM
+    if kind != "picture":
+        whole = read_world(world) if world else synthetic.build(family, seed, Progress("rendering the home"))
+        if kind == "home":
+            box, into = last_room(family, seed)
+        else:
+            into = along([[0.9, 2.0], [-1.5, 1.95]]) + turning(np.array([-1.5, 1.95]), math.pi)
+        start, same = cut(whole, box), cut(whole, box)
     else:
         whole, pose = None, Pose.looking_at([0.4, -0.2, 1.2], [-2.2, -1.9, 1.0])
         start, same = picture_world(caster, pose), picture_world(caster, pose)
@@ -121,9 +158,9 @@ def trial(kind: tyro.conf.Positional[Literal["bedroom", "picture"]], world: tyro
         print(f"{name}: PSNR to the truth {np.mean(values):.1f} dB")
     if whole is not None:
         points = np.concatenate([tile.world_points for tile in whole.anchors.tiles])
-        points = points[inside(points, BEDROOM)]
+        points = points[inside(points, box)]
         found = occupied(start.anchors, np.unique(np.rint(points / 0.1).astype(int), axis=0), 0.1)
-        print(f"of the bedroom's surface, in cells of 10 cm, {found.mean():.0%} was made")
+        print(f"of the room's surface, in cells of 10 cm, {found.mean():.0%} was made")
     grown = sum(entry.anchors for entry in generator.history)
     print(f"{len(generator.history)} keyframes, {grown} anchors beside {scan}; contradicted pixels "
           f"{sum(entry.contradicted for entry in generator.history)}")

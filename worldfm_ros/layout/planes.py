@@ -15,7 +15,8 @@ import numpy as np
 
 CELL = 0.1  # metres; areas are counted in squares of this side
 THICK = 0.04  # metres; a layer of this thickness, and the one beside it, hold a plane and its noise
-ALONE = 4  # layers on either side of a plane in which nothing is
+ALONE = 4  # layers on either side of a level plane in which nothing is
+ALONE_WALL = 2  # and of a wall, whose other face is not far behind
 LEAST_LEVEL, LEAST_WALL = 1.0, 2.0  # square metres of a floor or ceiling, and of a wall
 SHARE = 0.25  # of the largest level layer: what holds less is a table or a shelf
 CONTRAST = 3.0  # a plane holds so many times what a usual layer does
@@ -23,7 +24,7 @@ LEAST_HEIGHT = 1.8  # metres between floor and ceiling
 REACH = 0.3  # metres below the ceiling that a wall's columns come to
 TALL = 1.6  # metres above the floor that they come to where no ceiling is known
 FULL = 0.5  # of a column's height that is wall, not gap
-APART = 0.1  # metres between the planes of two walls
+APART = 0.08  # metres between the planes of two walls
 SAMPLES = 30_000  # points that directions are found from
 
 
@@ -59,6 +60,14 @@ class Layout:
     ceiling: Plane | None
     walls: tuple[Plane, ...]
     ends: np.ndarray
+
+    @property
+    def wall(self) -> int:
+        """What most of the walls, by their length, are called."""
+        lengths: dict[int, float] = {}
+        for wall in self.walls:
+            lengths[wall.label] = lengths.get(wall.label, 0.0) + wall.high - wall.low
+        return max(lengths, key=lengths.__getitem__, default=0)
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -115,8 +124,9 @@ class Layers:
     flat: np.ndarray
 
     @classmethod
-    def of(cls, across: np.ndarray, within: np.ndarray) -> Layers:
-        """Of points `across` (N,) metres from the origin, and `within` (N, 2) metres the layers."""
+    def of(cls, across: np.ndarray, within: np.ndarray, alone: int = ALONE) -> Layers:
+        """Of points `across` (N,) metres from the origin, and `within` (N, 2) metres the layers. alone: layers above
+        and below in which nothing is near a flat cell."""
         if not len(across):
             return cls(np.zeros((0, 2), int), *np.zeros((2, 0), int), np.zeros((0, 0), bool))
         layer = np.floor(across / THICK).astype(np.int64)
@@ -126,15 +136,15 @@ class Layers:
         low = square.min(0)
         width = int(square[:, 1].max() - low[1]) + 1
         numbers, cell = np.unique((square[:, 0] - low[0]) * width + square[:, 1] - low[1], return_inverse=True)
-        held = np.zeros((len(numbers), count + 2 * ALONE + 2), np.int16)
-        held[cell, layer + ALONE + 1] = 1
-        total = np.cumsum(held, axis=1, dtype=np.int16)  # up to and with a layer; the first one is at ALONE + 1
+        held = np.zeros((len(numbers), count + 2 * alone + 2), np.int16)
+        held[cell, layer + alone + 1] = 1
+        total = np.cumsum(held, axis=1, dtype=np.int16)  # up to and with a layer; the first one is at alone + 1
 
         def between(low: int, high: int) -> np.ndarray:
-            return total[:, ALONE + high:ALONE + high + count] - total[:, ALONE + low:ALONE + low + count]
+            return total[:, alone + high:alone + high + count] - total[:, alone + low:alone + low + count]
 
         inside = between(0, 2)
-        flat = (inside > 0) & (inside == between(-ALONE, 2 + ALONE - 1))
+        flat = (inside > 0) & (inside == between(-alone, 2 + alone - 1))
         return cls(np.column_stack([numbers // width, numbers % width]) + low, cell, layer, flat)
 
     @cached_property
@@ -180,7 +190,7 @@ def _walls(points: np.ndarray, labels: np.ndarray, floor: float, ceiling: float 
     """Of the points (N, 3) between floor and ceiling, in the layout's frame."""
     walls = []
     for axis in (0, 1):
-        layers = Layers.of(points[:, axis], points[:, [1 - axis, 2]] - [0.0, floor])
+        layers = Layers.of(points[:, axis], points[:, [1 - axis, 2]] - [0.0, floor], ALONE_WALL)
         for k in _peaks(layers.area, math.ceil(APART / THICK)):
             if layers.area[k] >= max(LEAST_WALL, CONTRAST * layers.usual):
                 there = layers.on(k)

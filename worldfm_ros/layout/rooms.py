@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.layout.looks import Looks, Points
 from worldfm_ros.layout.planes import Layout, Plane, find_layout
-from worldfm_ros.layout.texture import Texture
 from worldfm_ros.layout.walls import SURE, Standing, seen_empty, standing
 from worldfm_ros.world.anchors import SCAN, TILE, Anchors
 from worldfm_ros.world.keyframes import Keyframe
@@ -47,15 +47,19 @@ class Continued:
 class Rooms:
     """The layout around a place of a world, and how its planes look."""
 
-    def __init__(self, layout: Layout, textures: Sequence[Texture], spacing: float,
-                 keyframes: Sequence[Keyframe]) -> None:
-        """textures: of the layout's planes, in their order; spacing: between the world's anchors, metres."""
-        self.layout, self._textures, self._spacing, self._keyframes = layout, textures, spacing, keyframes
+    def __init__(self, layout: Layout, seen: Sequence[Points], spacing: float, keyframes: Sequence[Keyframe]) -> None:
+        """seen: of the layout's planes, in their order; spacing: between the world's anchors, metres."""
+        self.layout, self._seen, self._spacing, self._keyframes = layout, seen, spacing, keyframes
 
     @cached_property
     def standing(self) -> list[Standing]:
         """The walls, and where they stand."""
-        return standing(self.layout, self._keyframes)
+        return standing(self.layout, self._keyframes, self._seen[0][0][:, :2])
+
+    @cached_property
+    def looks(self) -> Looks:
+        """How the planes look."""
+        return Looks(self.layout, self._seen, max(self._spacing, PITCH), self.standing, self._keyframes)
 
     def continued(self, holes: np.ndarray, depth: np.ndarray, T_world_camera: Pose,
                   intrinsics: Intrinsics) -> Continued:
@@ -73,18 +77,10 @@ class Rooms:
         for k, plane in enumerate(planes):
             mine = number[found] == k
             at = rows[mine], columns[mine]
-            added.labels[at], added.rgb[at] = plane.label, self._look(plane, places[found[mine]])
+            added.labels[at] = plane.label
+            added.rgb[at] = (self.looks.of_level(k, places[found[mine]]) if plane.axis == 2 else
+                             self.looks.of_wall(plane, places[found[mine]], eye))
         return added
-
-    def _look(self, plane: Plane, places: np.ndarray) -> np.ndarray:
-        """(N, 3) uint8 of places (N, 3) on a plane; an assumed wall looks like the nearest one that was seen."""
-        if not len(places):
-            return np.zeros((0, 3), np.uint8)
-        seen = plane
-        if plane.assumed:
-            alike = [wall for wall in self.layout.walls if wall.axis == plane.axis] or self.layout.walls
-            seen = min(alike, key=lambda wall: abs(wall.offset - plane.offset))
-        return self._textures[self.layout.planes.index(seen)].look(places[:, plane.within])
 
     def _bordered(self, holes: np.ndarray, depth: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> np.ndarray:
         """The holes (H, W) bool around which the layout's planes are seen; all of a view that shows enough of them."""
@@ -158,7 +154,7 @@ def find_rooms(world: World, place: np.ndarray) -> Rooms | None:
     if layout is None:
         return None
     turned, pitch = points @ layout.turn.T, max(world.spacing, PITCH)
-    return Rooms(layout, [texture_of(plane, turned, colors, labels, pitch) for plane in layout.planes], world.spacing,
+    return Rooms(layout, [seen_of(plane, turned, colors, labels, pitch) for plane in layout.planes], world.spacing,
                  keyframes)
 
 
@@ -168,13 +164,13 @@ def nearby(tile: Anchors, place: np.ndarray, origins: list[int]) -> tuple[np.nda
     return tile.world_points[near], tile.colors[near], tile.labels[near]
 
 
-def texture_of(plane: Plane, points: np.ndarray, colors: np.ndarray, labels: np.ndarray, pitch: float) -> Texture:
-    """How a plane looks, from those of the points (N, 3), metres in the layout's frame, that lie on it and are called
+def seen_of(plane: Plane, points: np.ndarray, colors: np.ndarray, labels: np.ndarray, pitch: float) -> Points:
+    """What was seen of a plane: those of the points (N, 3), metres in the layout's frame, that lie on it and are called
     what it is, if it is called anything."""
     on = np.abs(points[:, plane.axis] - plane.offset) <= pitch
     if plane.label:
         on &= labels == plane.label
-    return Texture(points[on][:, plane.within], colors[on], pitch, plane.axis != 2)
+    return points[on], colors[on]
 
 
 def meeting(eye: np.ndarray, rays: np.ndarray, plane: Plane) -> np.ndarray:

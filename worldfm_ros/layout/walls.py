@@ -22,6 +22,7 @@ SURE, LEAST = 0.6, 0.22  # confidence of a surface where its plane was seen, and
 STEP = 0.1  # metres between the places along a wall that are tried
 HEIGHTS = (0.3, 0.8, 1.3, 1.8)  # metres above the floor at which they are tried
 OPEN = 0.5  # of these: seen empty there, the wall is not there
+SILL = 0.03, 0.09  # metres before and behind a wall's face; where floor is on both sides, it is a doorway's
 GAP = 3  # steps; a wall that is seen to end for so long does not go on behind
 
 
@@ -34,6 +35,10 @@ class Standing:
     start: float
     sure: np.ndarray
 
+    def seen(self, along: np.ndarray) -> np.ndarray:
+        """(N,) bool: the places (N,) along the wall from its one end that was seen to the other."""
+        return (along >= self.plane.low) & (along <= self.plane.high) & (not self.plane.assumed)
+
     def at(self, along: np.ndarray) -> np.ndarray:
         """(N,): how sure at places (N,), metres along the wall."""
         step = np.floor((along - self.start) / STEP)
@@ -41,8 +46,9 @@ class Standing:
         return np.where(inside, self.sure[np.where(inside, step, 0).astype(int)], 0.0)
 
 
-def standing(layout: Layout, keyframes: Sequence[Keyframe]) -> list[Standing]:
-    """The walls of a layout, seen and assumed, where no keyframe looks through them."""
+def standing(layout: Layout, keyframes: Sequence[Keyframe], floor: np.ndarray) -> list[Standing]:
+    """The walls of a layout, seen and assumed, where no keyframe looks through them, nor the floor, of which points
+    (N, 2) in the layout's frame are given, goes on under them."""
     walls = [*layout.walls, *assumed(layout)]
     starts, steps, points = [], [], []
     for wall in walls:
@@ -57,8 +63,17 @@ def standing(layout: Layout, keyframes: Sequence[Keyframe]) -> list[Standing]:
         return []
     empty = seen_empty(np.concatenate(points) @ layout.turn, keyframes)
     share = np.split(empty.reshape(-1, len(HEIGHTS)).mean(1), np.cumsum([len(step) for step in steps])[:-1])
-    return [Standing(wall, start, sureness(wall, start + step) * carried_on(wall, start + step, open_there < OPEN))
+    return [Standing(wall, start, sureness(wall, start + step) * carried_on(
+                wall, start + step, (open_there < OPEN) & ~doorways(wall, start, len(step), floor)))
             for wall, start, step, open_there in zip(walls, starts, steps, share, strict=True)]
+
+
+def doorways(wall: Plane, start: float, count: int, floor: np.ndarray) -> np.ndarray:
+    """(count,) bool: at which steps along a wall, from `start` on, points of the floor (N, 2) lie on both sides of it
+    where it would be thick."""
+    across, step = floor[:, wall.axis] - wall.offset, np.floor((floor[:, 1 - wall.axis] - start) / STEP).astype(int)
+    near = (np.abs(across) > SILL[0]) & (np.abs(across) < SILL[1]) & (step >= 0) & (step < count)
+    return np.logical_and(*(np.bincount(step[near & (across * side > 0)], minlength=count) > 0 for side in (-1, 1)))
 
 
 def carried_on(wall: Plane, along: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -81,9 +96,7 @@ def assumed(layout: Layout) -> list[Plane]:
     if not layout.walls:
         return []
     (west, south), (east, north) = layout.ends + [[-BEYOND], [BEYOND]]
-    labels = [wall.label for wall in layout.walls]
-    label = max(sorted(set(labels)), key=labels.count)
-    return [Plane(axis, offset, low, high, label, assumed=True)
+    return [Plane(axis, offset, low, high, layout.wall, assumed=True)
             for axis, offset, low, high in ((0, west, south, north), (0, east, south, north), (1, south, west, east),
                                             (1, north, west, east))]
 
