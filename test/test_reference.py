@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scenes import CAMERA, room_poses, room_world
+from scenes import CAMERA, room_poses, room_world, see_room
 from scipy.spatial.transform import Rotation
 
 from worldfm_ros.geometry import Intrinsics, Pose
@@ -153,5 +153,17 @@ def test_they_are_ranked_by_how_near_their_rays_are():
 
     keyframes = [view(0, 0.8), view(1, -0.1), view(2, 0.0), view(3, 0.3)]
     assert chosen(anchors, keyframes, eye, count=4) == [2, 1, 3, 0]
-    late = [replace(view(k, 0.001 * k), painted=True) for k in range(4, 9)]
+    late = [replace(view(k, 0.001 * k), painted=True) for k in range(4, 34)]
     assert chosen(anchors, keyframes + late, eye, count=4) == [2, 1, 3, 0], "painted while driving"
+
+
+def test_one_that_comes_as_another_goes_is_looked_at(world):
+    """A full map drops its oldest keyframe for each that comes: there are as many as before."""
+    keyframes, pose = list(world.keyframes[:6]), room_poses(12)[9]
+    depth = see_room(pose).depth
+    chooser = ReferenceChooser(keyframes)
+    before = [keyframe.id for keyframe in chooser.choose(depth, pose, CAMERA)]
+    keyframes.append(world.keyframes[9])
+    del keyframes[0]
+    after = [keyframe.id for keyframe in chooser.choose(depth, pose, CAMERA)]
+    assert before != after and after[0] == world.keyframes[9].id

@@ -31,8 +31,8 @@ PREVIEW = "preview.png"
 Source = tyro.conf.Positional[Path]
 Settings = tyro.conf.OmitArgPrefixes[FusionSettings]
 Meaning = tyro.conf.OmitArgPrefixes[Conventions]
-Completer = Annotated[str | None, tyro.conf.arg(name="depth", help="who estimates depth: transformers:MODEL, "
-                                                "depth-anything-3:MODEL, or the depth/ folder of a run")]
+ESTIMATOR = tyro.conf.arg(name="depth", help="who estimates depth: depth-tiny, transformers:MODEL, "
+                          "depth-anything-3:MODEL, or the depth/ folder of a run")
 
 
 def build_rgbd(source: Source, out: Path, settings: Settings = FusionSettings(),
@@ -81,7 +81,7 @@ def build_colmap(source: Source, out: Path, settings: Settings = FusionSettings(
 
 def build_panorama(
     source: Source, out: Path, distance: Path | None = None, distance_scale: float = 1000.0, scale: float | None = None,
-    depth: Completer = None,
+    depth: Annotated[str | None, ESTIMATOR] = None,
     settings: tyro.conf.OmitArgPrefixes[PanoramaSettings] = PanoramaSettings(),
 ) -> None:
     """Build a world from an equirectangular panorama: the paper's offline stage, with 42 crops as references.
@@ -108,7 +108,7 @@ def build_panorama(
 
 def build_image(
     source: Source, out: Path, hfov: float | None = None, camera: Path | None = None, scale: float | None = None,
-    depth: Completer = None, model: str = "worldfm-tiny",
+    depth: Annotated[str, ESTIMATOR] = "depth-tiny", model: str = "worldfm-tiny",
     settings: tyro.conf.OmitArgPrefixes[ImageSettings] = ImageSettings(),
 ) -> None:
     """Build a world from one picture: what it does not show is invented, outward from it.

@@ -26,7 +26,8 @@ from worldfm_ros.world.selection import SelectionSettings, confirms
 SAMPLES = 14  # rows and columns of samples over the picture
 SETTINGS = SelectionSettings(relative_tolerance=0.05)  # measured depth is less exact than the released panoramas'
 REFERENCES = 3  # chosen for a view
-CANDIDATES = 12  # of the nearest that show anything, whose worth is compared: depth is read of these alone
+CANDIDATES = 12  # of the nearest photographs that show anything, whose worth is compared, and as many painted ones:
+# depth is read of these alone
 NEARBY = 0.03  # radians between the rays to a sample; below, it makes no difference
 NEW = 0.1  # of what the chosen are worth; who adds less than this adds nothing
 
@@ -36,6 +37,7 @@ class ReferenceChooser:
 
     def __init__(self, keyframes: Sequence[Keyframe]) -> None:
         self._keyframes, self._cameras = keyframes, _Cameras.of(())
+        self._state: tuple[int, Keyframe | None] = (0, None)
 
     def choose(self, depth: np.ndarray, T_world_camera: Pose, intrinsics: Intrinsics,
                count: int = REFERENCES) -> tuple[Keyframe, ...]:
@@ -49,22 +51,26 @@ class ReferenceChooser:
         points = sampled(depth, T_world_camera, intrinsics)
         if not len(points):
             return ()
-        if len(self._cameras.eye) != len(self._keyframes):
-            self._cameras = _Cameras.of(tuple(self._keyframes))
+        state = len(self._keyframes), self._keyframes[-1] if len(self._keyframes) else None
+        if state[0] != self._state[0] or state[1] is not self._state[1]:  # a full map drops one for each that comes
+            self._cameras, self._state = _Cameras.of(tuple(self._keyframes)), state
         keyframes, worth = self._candidates(points, T_world_camera.translation, max(count, CANDIDATES))
         photograph = np.array([not keyframe.painted for keyframe in keyframes], bool)
         worth[~photograph] = (worth[~photograph] > 0) & ~(worth[photograph] > 0).any(0)
         return tuple(keyframes[k] for k in complementary(worth, photograph, count))
 
     def _candidates(self, points: np.ndarray, eye: np.ndarray, most: int) -> tuple[list[Keyframe], np.ndarray]:
-        """Keyframes that show something, and what they are worth at each point (C, N)."""
+        """Keyframes that show something, at most so many photographs and so many painted ones, and what they are worth
+        at each point (C, N)."""
         nearness = self._cameras.nearness(points, eye)
         total, keyframes, worth = nearness.sum(1), [], [np.zeros((0, len(points)))]
+        left = {False: most, True: most}
         for k in np.argsort(-total, kind="stable"):
-            if total[k] <= 0 or len(keyframes) == most:
+            painted = self._keyframes[k].painted
+            if total[k] <= 0 or not any(left.values()):
                 break
-            confirmed = confirms([self._keyframes[k]], points, eye, SETTINGS)
-            if confirmed.any():
+            if left[painted] and (confirmed := confirms([self._keyframes[k]], points, eye, SETTINGS)).any():
+                left[painted] -= 1
                 keyframes.append(self._keyframes[k])
                 worth.append(confirmed * nearness[k])
         return keyframes, np.concatenate(worth)
