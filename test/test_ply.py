@@ -7,7 +7,8 @@ import numpy as np
 from plyfile import PlyData, PlyElement
 import pytest
 
-from worldfm_ros.sources.ply import FAINT, HARMONIC, SPLAT, read_ply
+from worldfm_ros.sources import ply_text
+from worldfm_ros.sources.ply import FAINT, HARMONIC, SPLAT, read_ply, vertices
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.cloud import CloudSettings, build, usual_spacing
 from worldfm_ros.world.export import export_anchors
@@ -87,6 +88,37 @@ def test_text_that_announces_too_much_is_refused(tmp_path):
     path.write_text(path.read_text().replace("vertex 50", "vertex 1000000000"))
     with pytest.raises(ValueError, match="its header announces"):
         read_ply(path)
+
+
+TEXT = ("ply\nformat ascii 1.0\ncomment by hand\nelement camera 2\nproperty list uchar int ids\nelement vertex 3\n"
+        "property double x\nproperty float y\nproperty float z\nproperty uchar red\nproperty uchar green\n"
+        "property uchar blue\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n2 5 7\n1 0\n"
+        "0.1 -2e-3 3 0 127 255\n4 nan 6 1 2 3\n  7 8\t9.25 4 5 6\n3 0 1 2\n")
+
+
+@pytest.mark.parametrize("piece", [7, 40, 1 << 22])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_text_is_read_in_pieces_as_plyfile_reads_it(tmp_path, monkeypatch, piece, end):
+    monkeypatch.setattr(ply_text, "PIECE", piece)
+    path = tmp_path / "a.ply"
+    path.write_bytes(TEXT.replace("\n", end).encode())
+    theirs, ours = PlyData.read(path)["vertex"], vertices(path, iter)
+    for name, column in ours.items():
+        assert column.dtype == theirs[name].dtype and np.array_equal(column, theirs[name], equal_nan=name == "y")
+    assert read_ply(path).skipped == {"coordinates that are not finite": 1}
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("4 nan 6 1 2 3\n  7 8", "4 nan 6 1 2 3 7\n 8", "expected 6 numbers in each line, got 7"),
+    ("4 nan 6 1 2 3\n", "\n", "got 0"), ("4 nan", "4 four", "'four' is no number"), ("  7 8\t9.25 4 5 6\n3 0 1 2\n", "", "cut short"),
+    ("127", "256", "green: expected whole numbers from 0 to 255, got 256"), ("127", "1.5", "green"),
+    ("127", "nan", "green")])
+def test_a_wrong_line_of_text_is_named(tmp_path, old, new, words):
+    path = tmp_path / "a.ply"
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(ValueError, match=words) as raised:
+        read_ply(path)
+    assert "a.ply" in str(raised.value)
 
 
 @pytest.mark.parametrize(("names", "words"), [(("red", "green", "blue"), "no colour"), (("z",), "has no z")])

@@ -143,7 +143,8 @@ def build_ply(source: Source, out: Path,
     from worldfm_ros.sources.ply import read_ply
     from worldfm_ros.sources.spz import read_spz
 
-    discs = read_spz(source) if source.suffix.lower() == ".spz" else read_ply(source)
+    packed = source.suffix.lower() == ".spz"
+    discs = read_spz(source) if packed else read_ply(source, Progress(f"reading {source}"))
     world = cloud.build(discs, source.stem, settings)
     for reason, count in discs.skipped.items():
         print(f"left out: {count} points: {reason}", file=sys.stderr)

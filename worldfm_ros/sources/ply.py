@@ -8,15 +8,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from plyfile import PlyData, PlyElementParseError, PlyHeaderParseError
 
+from worldfm_ros.sources.ply_text import Track, read_rows
+
 HEADER = 1 << 16  # bytes; no header of a point cloud is longer
-SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8, "int8": 1,
-         "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
+TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+         "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+         "float32": "f4", "float64": "f8"}
 COLORS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 HARMONIC = 0.28209479177387814  # of degree 0: 1 / (2 sqrt(pi))
 SPLAT = ("f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2")
@@ -46,8 +50,22 @@ class Discs:
                      self.skipped + Counter({reason: count} if count else {}))
 
 
-def read_ply(path: str | Path) -> Discs:
-    """The points of a PLY file. Those that are not finite, or too faint, are left out and counted.
+@dataclass(frozen=True)
+class Element:
+    """One of a header's: its properties' types by name; None = a list."""
+
+    name: str
+    count: int
+    kinds: dict[str, str | None]
+
+    @property
+    def numbers(self) -> bool:
+        return None not in self.kinds.values()
+
+
+def read_ply(path: str | Path, track: Track = iter) -> Discs:
+    """The points of a PLY file. Those that are not finite, or too faint, are left out and counted. `track` wraps the
+    loop over a text file (a progress bar).
 
     Raises FileNotFoundError or ValueError, naming the file and what is missing or wrong in it; a file that announces
     more than it holds is refused before anything is made of it.
@@ -55,12 +73,8 @@ def read_ply(path: str | Path) -> Discs:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, or no file")
-    check_header(path)
-    try:
-        vertex = PlyData.read(path)["vertex"]
-    except (PlyHeaderParseError, PlyElementParseError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or no PLY file: {str(error).strip() or repr(error)}") from None
-    names = {entry.name for entry in vertex.properties}
+    vertex = vertices(path, track)
+    names = set(vertex)
     if missing := {"x", "y", "z"} - names:
         raise ValueError(f"{path}: element vertex has no {', '.join(sorted(missing))}; "
                          f"it has {', '.join(sorted(names))}")
@@ -69,7 +83,21 @@ def read_ply(path: str | Path) -> Discs:
         first, logs = (np.stack([np.asarray(vertex[f"{name}_{k}"], np.float64) for k in range(3)], axis=1)
                        for name in ("f_dc", "scale"))
         return usable(splats(points, first, logs, np.asarray(vertex["opacity"], np.float64)), path)
-    return usable(cloud(points, vertex, names, path), path)
+    return usable(cloud(points, vertex, path), path)
+
+
+def vertices(path: Path, track: Track) -> Mapping[str, np.ndarray]:
+    """The properties of the element vertex. Raises ValueError."""
+    text, begin, elements = header(path)
+    place = next((k for k, element in enumerate(elements) if element.name == "vertex"), None)
+    if text and place is not None and elements[place].numbers:
+        skip = sum(element.count for element in elements[:place])
+        return read_rows(path, begin, skip, elements[place].count, elements[place].kinds, track)
+    try:
+        vertex = PlyData.read(path)["vertex"]
+    except (PlyHeaderParseError, PlyElementParseError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no PLY file: {str(error).strip() or repr(error)}") from None
+    return {entry.name: vertex[entry.name] for entry in vertex.properties}
 
 
 def usable(made: Discs, path: Path) -> Discs:
@@ -95,8 +123,9 @@ def splats(points: np.ndarray, first: np.ndarray, logs: np.ndarray, opacity: np.
         surface, f"splats fainter than {FAINT:g}, or without a colour")
 
 
-def cloud(points: np.ndarray, vertex, names: set[str], path: Path) -> Discs:
+def cloud(points: np.ndarray, vertex: Mapping[str, np.ndarray], path: Path) -> Discs:
     """A point cloud. Raises ValueError when it has no colour."""
+    names = set(vertex)
     found = next((kind for kind in COLORS if names >= set(kind)), None)
     if found is None:
         raise ValueError(f"{path}: element vertex has no colour (red, green, blue; or f_dc_0, f_dc_1, f_dc_2, opacity "
@@ -115,8 +144,11 @@ def levels(colors: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.nan_to_num(colors).clip(0, 1)).astype(np.uint8)
 
 
-def check_header(path: Path) -> None:
-    """Raise ValueError, naming the file, for what is no PLY header or announces more than the file can hold."""
+def header(path: Path) -> tuple[bool, int, list[Element]]:
+    """Whether the file is text, where its elements begin, and what they are.
+
+    Raises ValueError, naming the file, for what is no PLY header or announces more than the file can hold.
+    """
     with path.open("rb") as stream:
         start = stream.read(HEADER)
     end = start.find(b"end_header")
@@ -124,17 +156,17 @@ def check_header(path: Path) -> None:
         packed = start.startswith((b"NGSP", b"\x1f\x8b"))
         raise ValueError(f"{path} is {'packed: SPZ files are named .spz' if packed else 'no PLY file'} "
                          "(it does not begin with a header from `ply` to `end_header`)")
-    text, least, count, row = b"ascii" in start[:end].split(b"\n", 2)[1], 0, 0, 0
+    text, elements = b"ascii" in start[:end].split(b"\n", 2)[1], []
     for line in start[:end].decode("ascii", "replace").splitlines():
         words = line.split()
         if words[:1] == ["element"] and len(words) == 3:
-            least, row = least + count * row, 0
-            count = int(words[2]) if words[2].isdecimal() else 0
-        elif words[:1] == ["property"] and len(words) > 2:
-            listed = words[1] == "list"
-            row += 2 if text else SIZES.get(words[2] if listed else words[1], 1)
-    least += count * row
+            elements.append(Element(words[1], int(words[2]) if words[2].isdecimal() else 0, {}))
+        elif words[:1] == ["property"] and len(words) > 2 and elements:
+            elements[-1].kinds[words[-1]] = TYPES.get(words[1])
+    least = sum(element.count * sum(1 if text else np.dtype(kind or "u1").itemsize for kind in element.kinds.values())
+                for element in elements)
     holds = path.stat().st_size - end
     if least > holds:
         raise ValueError(f"{path}: its header announces elements of {least} bytes or more, the file holds {holds}; "
                          "is it cut short?")
+    return text, start.find(b"\n", end) + 1, elements
