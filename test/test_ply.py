@@ -110,7 +110,8 @@ def test_text_is_read_in_pieces_as_plyfile_reads_it(tmp_path, monkeypatch, piece
 
 @pytest.mark.parametrize(("old", "new", "words"), [
     ("4 nan 6 1 2 3\n  7 8", "4 nan 6 1 2 3 7\n 8", "expected 6 numbers in each line, got 7"),
-    ("4 nan 6 1 2 3\n", "\n", "got 0"), ("4 nan", "4 four", "'four' is no number"), ("  7 8\t9.25 4 5 6\n3 0 1 2\n", "", "cut short"),
+    ("4 nan 6 1 2 3\n", "\n", "got 0"), ("4 nan", "4 four", "'four' is no number"),
+    ("  7 8\t9.25 4 5 6\n3 0 1 2\n", "", "cut short"),
     ("127", "256", "green: expected whole numbers from 0 to 255, got 256"), ("127", "1.5", "green"),
     ("127", "nan", "green")])
 def test_a_wrong_line_of_text_is_named(tmp_path, old, new, words):

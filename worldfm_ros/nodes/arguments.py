@@ -67,6 +67,8 @@ class SimulationArguments:
     map_memory: int = argument(0, "MiB of the world that are kept in memory, the rest stays on the disk; 0 = all of it")
     grow: bool = argument(False, "the map grows where the robot sees what it does not have (docs/growth.md)")
     completer: str = argument("smooth", "what completes the depth of frames that the map grows by, such as depth-tiny")
+    max_anchors: int = argument(5_000_000, "of a map that grows; beyond, generated anchors leave it, the least sure "
+                                           "first")
     save_folder: str = argument("", "world folder to save a grown world to, at the end and by ~/save_map")
     autosave: float = argument(0.0, "seconds between saves to save_folder while the map grows; 0 = at the end")
     robot: str = argument("", "name of the robot: a namespace around all nodes, with TF and clock of its own, so that "
@@ -117,6 +119,8 @@ class SimulationArguments:
         if self.map_memory < 0 or (self.grow and self.map_memory):
             raise ValueError("map_memory is MiB, 0 = all of the world; a map that grows is all in memory, got "
                              f"{self.map_memory}")
+        if self.max_anchors < 1:
+            raise ValueError(f"max_anchors is a number of anchors above 0, got {self.max_anchors}")
         if self.autosave and not (self.grow and self.save_folder):
             raise ValueError("autosave is for a map that grows; add grow:=true and save_folder:=FOLDER")
         if self.objects:

@@ -29,9 +29,11 @@ def growing(generator, settings: CameraParameters):
     if not settings.grow:
         return generator
     from worldfm_ros.depth.find import load_completer
-    from worldfm_ros.growth import GrowingGenerator
+    from worldfm_ros.growth import GrowingGenerator, GrowthSettings
+    from worldfm_ros.world.insertion import InsertionSettings
 
-    return GrowingGenerator(generator, load_completer(settings.completer))
+    return GrowingGenerator(generator, load_completer(settings.completer),
+                            GrowthSettings(insertion=InsertionSettings(max_anchors=settings.max_anchors)))
 
 
 def load_generator_of(settings: CameraParameters):

@@ -42,6 +42,8 @@ class CameraParameters(SensorParameters):
     grow: bool = describe(False, "the map grows where a frame shows what it does not have; frames then depend on the "
                                  "drive (docs/growth.md)", changes=True)
     completer: str = describe("smooth", "what completes the depth of frames that the map grows by, such as depth-tiny")
+    max_anchors: int = describe(5_000_000, "of a map that grows; beyond, generated anchors leave it, the least sure "
+                                           "first", 1, 1_000_000_000)
     insert_color_topic: str = describe("", "a sensor's colour images, raw or .../compressed, which the map is given as "
                                            "measured with insert_depth_topic's (docs/growth.md); empty = none")
     insert_depth_topic: str = describe("", "depth registered to insert_color_topic, raw or .../compressedDepth")

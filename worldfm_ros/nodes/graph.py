@@ -104,8 +104,8 @@ def simulation_graph(arguments: SimulationArguments, given: frozenset[str] = fro
     follows = {"use_sim_time": arguments.use_sim_time or arguments.in_lockstep}
     executable = RIG if arguments.rig else "frame_camera"
     names = ("world", "model", "width", "height", "hfov", "rate", "preset", "seed", "map_frame", "tf_timeout",
-             "always_on", "lockstep", "camera", "objects", "grow", "completer", "map_memory",
-             "save_folder", "autosave",
+             "always_on", "lockstep", "camera", "objects", "grow", "completer", "max_anchors",
+             "map_memory", "save_folder", "autosave",
              *(("rig", "frame_prefix") if arguments.rig else ("camera_frame",)))
     nodes = [NodeSpec(executable, arguments.namespace, parameters(f"{camera}/{executable}", names, **follows),
                       respawns=True)] if arguments.films else []

@@ -82,7 +82,7 @@ class RgbdTopics:
 
     def __init__(self, node, session, topics: Topics, counts: Counter[str]) -> None:
         self._session, self._topics, self._counts = session, topics, counts
-        self._settings = InsertionSettings()
+        self._settings = InsertionSettings(max_anchors=session.settings.max_anchors)
         self._info: CameraInfo | None = None
         self._generator, self._cells, self._busy = None, set(), False  # the places that it has got images from
         self.pairs = Pairs(self._on_pair, lambda color: self._skip("no_depth_at_its_time", color, "it has no depth"))
