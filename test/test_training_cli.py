@@ -59,8 +59,9 @@ def test_a_student_and_a_composer_learn_together_and_become_a_model(chain, tmp_p
 
     for goes_on_from in (out, out / "model"):
         stage = recipe.stage(Inputs(goes_on_from, tmp_path / "on", 6, lambda count: ()))
-        composer = stage.networks["painter"].composer
-        assert torch.equal(composer.enter.weight, model.composer.enter.weight.float())
+        painter = stage.networks["painter"]
+        assert torch.equal(painter.composer.enter.weight, model.composer.enter.weight.float())
+        assert all(weight.requires_grad for weight in painter.parameters()), "a model folder's weights are frozen"
 
 
 # ---- recipes

@@ -197,7 +197,7 @@ def compose_finish_stage(settings: ComposeSettings, sizes: Sizes) -> StageMaker:
         student = trained_model(inputs.start)
         composer = student.composer or load_module(Composer, inputs.start / COMPOSER)
         composer = with_latents(composer.float(), student.codec.latent_channels)
-        return ComposeFinishStage(student, composer.train(), sizes, settings)
+        return ComposeFinishStage(student, composer, sizes, settings)
 
     return stage
 

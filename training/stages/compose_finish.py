@@ -38,7 +38,7 @@ class StudentAndComposer(nn.Module):
     def __init__(self, student: LoadedModel, composer: Composer) -> None:
         super().__init__()
         self.transformer = trainable(student.transformer)
-        self.composer = composer.to(memory_format=torch.channels_last)
+        self.composer = trainable(composer).to(memory_format=torch.channels_last)
 
     def forward(self, noise: Tensor, views: LatentViews, candidates: Candidates) -> Decision:
         latents = predict_x0(self.transformer, noise, same_timestep(LAST_TIMESTEP, noise), views)
