@@ -12,7 +12,7 @@ from worldfm_ros.layout.plan import draw_plan
 from worldfm_ros.layout.planes import Layout, Plane
 from worldfm_ros.layout.rooms import find_rooms
 from worldfm_ros.layout.texture import Paint
-from worldfm_ros.layout.walls import STEP, Standing, doorways
+from worldfm_ros.layout.walls import BEYOND, ROOM, STEP, Standing, doorways, standing
 from worldfm_ros.scenes.building import Opening, Plan, Room, shell
 from worldfm_ros.scenes.furniture import LABEL_NAMES, hexed
 from worldfm_ros.scenes.raycaster import RayCaster
@@ -78,6 +78,21 @@ def test_a_doorway_is_where_the_floor_goes_on_under_a_wall():
                      + [[x, y] for x in np.arange(1.0, 1.3, 0.02) for y in np.arange(0.5, 1.5, 0.02)])
     open_there = doorways(wall, -1.0, 40, floor)
     assert not open_there[:14].any() and open_there[16:24].all() and not open_there[26:].any()
+
+
+def test_a_doorway_at_the_end_of_a_scan_leads_to_a_room():
+    """Of the wall's other face, which goes on from where it was seen, nobody saw the doorway."""
+    walls = [Plane(0, 0.0, 0.0, 5.0, 0), Plane(0, 4.0, 0.0, 5.0, 0), Plane(0, 4.12, 2.3, 5.0, 0),
+             Plane(1, 0.0, 0.0, 4.0, 0), Plane(1, 5.0, 0.0, 4.0, 0)]
+    layout = Layout(np.eye(3), Plane(2, 0.0, 0.0, 4.0, 0), None, tuple(walls), np.array([[0.0, 0.0], [4.12, 5.0]]))
+    grid = np.stack(np.meshgrid(np.arange(0.01, 4.12, 0.02), np.arange(0.01, 5.0, 0.02)), -1).reshape(-1, 2)
+    floor = grid[(grid[:, 0] < 4) | ((grid[:, 1] > 0.5) & (grid[:, 1] < 1.5))]
+    walls = standing(layout, [], floor)
+    way = np.arange(0.55, 1.5, 0.1)
+    for wall in walls[1:3]:
+        assert not wall.at(way).any() and wall.at(np.array([2.5, 3.0, 7.0])).all()
+    assumed = {(wall.plane.axis, round(wall.plane.offset, 2)) for wall in walls if wall.plane.assumed}
+    assert assumed == {(0, -BEYOND), (0, 4.0 + ROOM), (1, -BEYOND), (1, 5.0 + BEYOND)}
 
 
 def test_nobody_knows_the_rooms_where_no_wall_stands():

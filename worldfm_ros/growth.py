@@ -64,15 +64,14 @@ class GrowingGenerator:
         """The view. Where it shows much that the map has not, the map grows, first by the planes of the room, then,
         where they do not reach, by what was painted; and it is painted again, as it will look from then on."""
         frame, cell = self.generator.generate(T_world_camera, intrinsics, objects), cell_of(T_world_camera)
-        if frame.coverage.mean() < LEAST_KNOWN:
-            return frame
         if unseen(frame).mean() >= self._settings.least_hole and cell not in self._settled:
             added = self._continue_room(T_world_camera, intrinsics)
             if added < FEW:
                 self._settled.add(cell)
             if added:
                 frame = self.generator.generate(T_world_camera, intrinsics, objects)
-        if unseen(frame).mean() >= self._settings.least_new and cell not in self._tried:
+        if LEAST_KNOWN <= frame.coverage.mean() and cell not in self._tried and (
+                unseen(frame).mean() >= self._settings.least_new):
             self._tried.add(cell)
             self._insert(completed(frame, T_world_camera, intrinsics, self._completer))
             frame = self.generator.generate(T_world_camera, intrinsics, objects)

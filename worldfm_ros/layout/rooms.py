@@ -89,7 +89,7 @@ class Rooms:
         on = np.zeros_like(holes)
         for plane in self.layout.planes:
             on[known] |= np.abs(points[:, plane.axis] - plane.offset) < near
-        if on.sum() >= BORDER * known.sum():
+        if on.sum() >= max(1, BORDER * known.sum()):
             return holes
         return bordered(holes, (cv2.dilate(holes.astype(np.uint8), AROUND_HOLES) > 0) & known, on)
 
@@ -166,10 +166,9 @@ def nearby(tile: Anchors, place: np.ndarray, origins: list[int]) -> tuple[np.nda
 
 def seen_of(plane: Plane, points: np.ndarray, colors: np.ndarray, labels: np.ndarray, pitch: float) -> Points:
     """What was seen of a plane: those of the points (N, 3), metres in the layout's frame, that lie on it and are called
-    what it is, if it is called anything."""
+    what most of them are: no rug on a floor, nor a picture on a wall."""
     on = np.abs(points[:, plane.axis] - plane.offset) <= pitch
-    if plane.label:
-        on &= labels == plane.label
+    on &= labels == np.bincount(labels[on], minlength=1).argmax()
     return points[on], colors[on]
 
 

@@ -15,8 +15,11 @@ from worldfm_ros.depth.completion import spread
 
 SQUARES = (0.8, 0.4, 0.2)  # metres; the largest of which there is one is laid out
 WHOLE = 0.9  # of a square that was seen
+PATTERN = 3.0  # levels; what varies less in the middle is no pattern
+CONTRAST = 20.0  # levels, between a band on a wall and the rest
 STRIP = 0.7  # of a wall's strip that was seen
-BAND = 0.6  # metres of height over which light changes, and paint does not
+PLAIN = 1.2  # times the larger details of the plainest strip
+BAND = 0.5  # metres of height over which light changes, and paint does not
 COARSE = 0.2  # metres; what is larger is colour, what is smaller is pattern
 MARGIN = 8.0  # metres around what was seen
 ROW = 1024
@@ -111,11 +114,14 @@ class Paint:
         middle = np.stack([np.median(fine[row][seen[row]], axis=0) for row in rows[known]])
         usual = np.stack([np.interp(rows, rows[known], middle[:, k]) for k in range(3)], -1)[:, None].astype(np.float32)
         light = ndimage.median_filter(usual, (max(1, round(BAND / pitch)), 1, 1), mode="reflect")
-        self._usual = (usual - light + np.median(fine[seen], axis=0)).astype(np.float32)
+        band = usual - light
+        band *= np.abs(band).max(-1, keepdims=True) > CONTRAST
+        self._usual = (band + np.median(fine[seen], axis=0)).astype(np.float32)
         detail = np.where(seen[..., None], fine - usual, 0)
         self.unevenness = float(np.abs(detail[seen]).mean())
-        strip = most_usual_strip(detail, seen, pitch)
-        self._detail = fast(detail[:, strip], seen[:, strip], COARSE / pitch)
+        pattern = fast(detail, seen, COARSE / pitch)
+        even = float(np.median(np.abs(pattern[seen]))) < PATTERN  # then what there is are outlines of things before it
+        self._detail = np.zeros_like(pattern[:, :1]) if even else pattern[:, most_usual_strip(detail, seen, pitch)]
 
     def look(self, places: np.ndarray) -> np.ndarray:
         """(N, 3) uint8 of places (N, 2), metres along and above."""
@@ -135,13 +141,13 @@ def fast(values: np.ndarray, seen: np.ndarray, wide: float) -> np.ndarray:
 
 
 def most_usual_strip(detail: np.ndarray, seen: np.ndarray, pitch: float) -> slice:
-    """The columns, as many as the widest of SQUARES of which most was seen (H, W), whose larger details (H, W, 3) are
-    least; one column where there is none."""
+    """The columns of the widest strip, of those of SQUARES, most of which was seen (H, W), that has hardly more of the
+    larger details (H, W, 3) than the best narrow one: a pattern, and nothing that hangs there. One where none is."""
     large = np.abs(cv2.blur(detail, (max(1, round(COARSE / pitch)),) * 2)).mean(-1)
+    found = []
     for side in SQUARES:
         wide = max(2, round(side / pitch))
         strips = [slice(k, k + wide) for k in range(0, seen.shape[1] - wide + 1, max(1, wide // 2))]
-        whole = [strip for strip in strips if seen[:, strip].mean() >= STRIP]
-        if whole:
-            return min(whole, key=lambda strip: large[:, strip].mean())
-    return slice(0, 1)
+        found += [(float(large[:, strip].mean()), strip) for strip in strips if seen[:, strip].mean() >= STRIP]
+    least = min((much for much, _ in found), default=0.0)
+    return next((strip for much, strip in found if much <= PLAIN * least + 1.0), slice(0, 1))

@@ -18,6 +18,9 @@ from worldfm_ros.world.keyframes import Keyframe
 
 EXTENSION = 6.0  # metres
 BEYOND = 0.5  # metres; of 0 to 3 the least depth error in procedural homes of which one picture is known
+ROOM = 3.5  # metres; so deep is a usual room, which is behind a doorway
+DOORWAY = 5  # steps; narrower ones are none
+THICKEST = 0.4  # metres from one face of a wall to the other
 SURE, LEAST = 0.6, 0.22  # confidence of a surface where its plane was seen, and at EXTENSION and of what is assumed
 STEP = 0.1  # metres between the places along a wall that are tried
 HEIGHTS = (0.3, 0.8, 1.3, 1.8)  # metres above the floor at which they are tried
@@ -29,11 +32,12 @@ GAP = 3  # steps; a wall that is seen to end for so long does not go on behind
 @dataclass(frozen=True, eq=False)
 class Standing:
     """A wall and how sure it is that it stands at places along it: sure (K,), 0 = not at all, STEP metres each, from
-    `start` on."""
+    `start` on. passage: one can go through it somewhere."""
 
     plane: Plane
     start: float
     sure: np.ndarray
+    passage: bool = False
 
     def seen(self, along: np.ndarray) -> np.ndarray:
         """(N,) bool: the places (N,) along the wall from its one end that was seen to the other."""
@@ -49,7 +53,12 @@ class Standing:
 def standing(layout: Layout, keyframes: Sequence[Keyframe], floor: np.ndarray) -> list[Standing]:
     """The walls of a layout, seen and assumed, where no keyframe looks through them, nor the floor, of which points
     (N, 2) in the layout's frame are given, goes on under them."""
-    walls = [*layout.walls, *assumed(layout)]
+    seen = stood(layout.walls, layout, keyframes, floor)
+    return seen + stood(assumed(layout, [wall.plane for wall in seen if wall.passage]), layout, keyframes, floor)
+
+
+def stood(walls: Sequence[Plane], layout: Layout, keyframes: Sequence[Keyframe], floor: np.ndarray) -> list[Standing]:
+    """Each of the walls, as `standing` says."""
     starts, steps, points = [], [], []
     for wall in walls:
         reach = 0.0 if wall.assumed else EXTENSION
@@ -59,13 +68,33 @@ def standing(layout: Layout, keyframes: Sequence[Keyframe], floor: np.ndarray) -
         place[..., wall.axis], place[..., 1 - wall.axis] = wall.offset, (starts[-1] + steps[-1])[:, None]
         place[..., 2] = layout.floor.offset + np.array(HEIGHTS)
         points.append(place.reshape(-1, 3))
-    if not walls:
-        return []
-    empty = seen_empty(np.concatenate(points) @ layout.turn, keyframes)
+    empty = seen_empty(np.concatenate([np.zeros((0, 3)), *points]) @ layout.turn, keyframes)
     share = np.split(empty.reshape(-1, len(HEIGHTS)).mean(1), np.cumsum([len(step) for step in steps])[:-1])
-    return [Standing(wall, start, sureness(wall, start + step) * carried_on(
-                wall, start + step, (open_there < OPEN) & ~doorways(wall, start, len(step), floor)))
-            for wall, start, step, open_there in zip(walls, starts, steps, share, strict=True)]
+    ways = [doorways(wall, start, len(step), floor) | (open_there == 1)
+            for wall, start, step, open_there in zip(walls, starts, steps, share[:len(walls)], strict=True)]
+    found = []
+    for k, (wall, start, step) in enumerate(zip(walls, starts, steps, strict=True)):
+        along = start + step
+        way = ways[k] | np.any([through(ways[j], starts[j], other, along) for j, other in enumerate(walls)
+                                if j != k and faces_alike(wall, other)] or [np.zeros(len(along), bool)], axis=0)
+        stands = carried_on(wall, along, (share[k] < OPEN) & ~way)
+        inner = way & (along > wall.low) & (along < wall.high) & (not wall.assumed)
+        passage = bool((np.convolve(inner, np.ones(DOORWAY), "full") == DOORWAY).any())
+        found.append(Standing(wall, start, sureness(wall, along) * stands, passage))
+    return found
+
+
+def faces_alike(wall: Plane, other: Plane) -> bool:
+    """Whether two planes may be the faces of one wall, which have their doorways in common."""
+    return wall.axis == other.axis and abs(wall.offset - other.offset) < THICKEST
+
+
+def through(way: np.ndarray, start: float, wall: Plane, along: np.ndarray) -> np.ndarray:
+    """(N,) bool: the places (N,) along a wall, between the ends that were seen, where there is a `way` (K,) bool of its
+    steps from `start` on."""
+    step = np.floor((along - start) / STEP).astype(int)
+    inside = (along > wall.low) & (along < wall.high) & (step >= 0) & (step < len(way))
+    return inside & way[np.where(inside, step, 0)]
 
 
 def doorways(wall: Plane, start: float, count: int, floor: np.ndarray) -> np.ndarray:
@@ -91,11 +120,15 @@ def sureness(wall: Plane, along: np.ndarray) -> np.ndarray:
     return SURE * (LEAST / SURE) ** (np.maximum(0.0, np.maximum(wall.low - along, along - wall.high)) / EXTENSION)
 
 
-def assumed(layout: Layout) -> list[Plane]:
-    """Walls around all that was seen; none where no wall was."""
+def assumed(layout: Layout, passages: Sequence[Plane]) -> list[Plane]:
+    """Walls around all that was seen, none where no wall was; a usual room away from walls with a passage."""
     if not layout.walls:
         return []
-    (west, south), (east, north) = layout.ends + [[-BEYOND], [BEYOND]]
+    ends = layout.ends + [[-BEYOND], [BEYOND]]
+    for wall in passages:
+        ends[0, wall.axis] = min(ends[0, wall.axis], wall.offset - ROOM)
+        ends[1, wall.axis] = max(ends[1, wall.axis], wall.offset + ROOM)
+    (west, south), (east, north) = ends
     return [Plane(axis, offset, low, high, layout.wall, assumed=True)
             for axis, offset, low, high in ((0, west, south, north), (0, east, south, north), (1, south, west, east),
                                             (1, north, west, east))]
