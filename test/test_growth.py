@@ -207,13 +207,18 @@ def test_a_full_disk_leaves_the_world_that_was_saved(world, tmp_path, monkeypatc
     before = {p.name: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()}
     insert(world, measured_view())
 
+    written = []
+
     def full(file: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device", str(file))
+        if written:
+            raise OSError(28, "No space left on device", str(file))
+        written.append(file)
+        file.write_bytes(content)
 
     monkeypatch.setattr("worldfm_ros.world.storage.write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         write_world(world, tmp_path / "w")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()} == before
+    assert written and {p.name: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize("settings", [{"least_new": 0.0}, {"least_hole": 1.5}])

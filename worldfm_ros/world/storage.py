@@ -59,7 +59,13 @@ def write_world(world: World, path: str | Path) -> None:
         raise WorldError(f"{path} exists and is no world folder (it has no {MANIFEST}); choose another name")
     for name in (ANCHORS, KEYFRAMES):
         (path / name).mkdir(parents=True, exist_ok=True)
-    manifest = _manifest(world, path)
+    before = set(_stored(path))
+    try:
+        manifest = _manifest(world, path)
+    except OSError:  # a full disk: what was written in vain makes room again
+        for file in set(_stored(path)) - before:
+            file.unlink(missing_ok=True)
+        raise
     text = yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=1000)
     write_whole(path / MANIFEST, f"{text}{CHECKSUM}{_sum(text)}\n".encode())
     _remove_unreferenced(path, manifest)
@@ -256,10 +262,13 @@ def _store(folder: Path, suffix: str, data: bytes) -> str:
 def _remove_unreferenced(path: Path, manifest: dict) -> None:
     coarse = (name for files in manifest["levels"] for name in files)
     needed = {*manifest["chunks"], *coarse, *(view[name] for view in manifest["views"] for name in ("rgb", "depth"))}
-    for folder in (ANCHORS, KEYFRAMES):
-        for file in (path / folder).iterdir():
-            if file.name not in needed:
-                file.unlink()
+    for file in _stored(path):
+        if file.name not in needed:
+            file.unlink()
+
+
+def _stored(path: Path) -> list[Path]:
+    return [file for folder in (ANCHORS, KEYFRAMES) for file in (path / folder).iterdir()]
 
 
 def _foreign(path: Path) -> list[Path]:
