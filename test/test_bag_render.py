@@ -229,7 +229,7 @@ def test_ray_says_what_a_worker_lacks(stage, tmp_path):
     pytest.importorskip("ray", reason="ray is an extra")
     recipe = Recipe.of(Scene.of(stage / "world"), Model("anchors"), read_cameras(stage / "camera.yaml"))
     painting = Painting(replace(recipe, code_hash="0"), MessageMaker())
-    with pytest.raises(ValueError, match="^a worker runs another version of worldfm_ros"):
+    with pytest.raises(ValueError, match="^on a node of the Ray cluster: a worker runs another version of worldfm_ros"):
         Rendering(tmp_path / "out", painting, jobs_of(stage)).paint(OnRay("auto"), Progress("painting"))
     assert not list(tmp_path.iterdir()), "nothing has begun"
 

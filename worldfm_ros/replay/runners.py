@@ -123,12 +123,12 @@ def _paint(painting: Painting, jobs: tuple[Job, ...]) -> bytes:
 
 
 def _result(ray, done) -> bytes:
-    """What a task returned. Raises what it raised where a user can mend that, without the worker's traceback."""
+    """What a task returned. Raises ValueError with what it said where a user can mend that, without its traceback."""
     try:
         return ray.get(done)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, MENDABLE):
-            raise error.cause from None
+            raise ValueError(f"on a node of the Ray cluster: {error.cause}") from None
         failed = error.cause
     except ray.exceptions.RayError as error:
         failed = error
