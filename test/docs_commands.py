@@ -102,7 +102,8 @@ def run(command: Command, folder: Path, limit: float) -> int:
     """The exit code of a command in a folder; what it prints is passed on. STOPPED where it was interrupted."""
     print(f"\n$ {command}", flush=True)
     began = time.monotonic()
-    running = subprocess.Popen(["bash", "-c", command.text], cwd=folder, start_new_session=True)
+    running = subprocess.Popen(["bash", "-c", command.text], cwd=folder, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # in a background, too
     try:
         code = running.wait(limit)
     except subprocess.TimeoutExpired:
