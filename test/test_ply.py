@@ -62,8 +62,11 @@ def test_splats_become_discs_of_their_colour_and_size(tmp_path):
         rows[f"f_dc_{k}"] = (0.25 * k) / HARMONIC
     rows["opacity"][:5] = -6.0
     rows["f_dc_1"][5], rows["scale_0"][6] = np.nan, np.inf
+    for k in range(3):
+        rows[f"scale_{k}"][7] = -np.inf
     read = read_ply(write(tmp_path / "a.ply", rows))
-    assert len(read) == 33 and read.skipped[f"splats fainter than {FAINT:g}, or without a colour"] == 6
+    assert len(read) == 32 and read.skipped["splats of size 0"] == 1
+    assert read.skipped[f"splats fainter than {FAINT:g}, or without a colour"] == 6
     assert (read.colors == [128, 191, 255]).all()
     assert np.allclose(read.radius, 1.5 * np.sqrt(0.02 * 0.05), rtol=1e-5)
 
@@ -109,8 +112,8 @@ def test_text_is_read_in_pieces_as_plyfile_reads_it(tmp_path, monkeypatch, piece
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
-    ("4 nan 6 1 2 3\n  7 8", "4 nan 6 1 2 3 7\n 8", "expected 6 numbers in each line, got 7"),
-    ("4 nan 6 1 2 3\n", "\n", "got 0"), ("4 nan", "4 four", "'four' is no number"),
+    ("4 nan 6 1 2 3\n  7 8", "4 nan 6 1 2 3 7\n 8", "expected 6 numbers for vertex 2, got '4 nan 6 1 2 3 7'"),
+    ("4 nan 6 1 2 3\n", "\n", "vertex 2, got ''"), ("4 nan", "4 four", "vertex 2, got '4 four 6 1 2 3'"),
     ("  7 8\t9.25 4 5 6\n3 0 1 2\n", "", "cut short"),
     ("127", "256", "green: expected whole numbers from 0 to 255, got 256"), ("127", "1.5", "green"),
     ("127", "nan", "green")])

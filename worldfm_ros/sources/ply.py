@@ -119,8 +119,9 @@ def splats(points: np.ndarray, first: np.ndarray, logs: np.ndarray, opacity: np.
         radius = (DEVIATIONS * np.exp(np.sort(logs, axis=1)[:, 1:].mean(1))).astype(np.float32)
         opaque = 1.0 / (1.0 + np.exp(-opacity))
     surface = np.isfinite(colors).all(1) & (opaque >= FAINT)
-    return Discs(points, levels(colors), None, radius, Counter()).select(
+    made = Discs(points, levels(colors), None, radius, Counter()).select(
         surface, f"splats fainter than {FAINT:g}, or without a colour")
+    return made.select(made.radius != 0, "splats of size 0")
 
 
 def cloud(points: np.ndarray, vertex: Mapping[str, np.ndarray], path: Path) -> Discs:

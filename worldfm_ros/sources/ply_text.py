@@ -34,7 +34,7 @@ def read_rows(path: Path, begin: int, skip: int, count: int, kinds: dict[str, st
             stop = min(left + count - filled, len(ends))
             if left < stop:
                 lines = text[ends[left - 1] if left else 0:ends[stop - 1]]
-                table[filled:filled + stop - left] = _numbers(lines, len(kinds), f"{path}, line {filled + 1} and on")
+                table[filled:filled + stop - left] = _numbers(lines, len(kinds), path, filled)
                 filled += stop - left
             passed += left
     if filled < count:
@@ -42,25 +42,27 @@ def read_rows(path: Path, begin: int, skip: int, count: int, kinds: dict[str, st
     return {name: _typed(table[:, k], kind, f"{path}: property {name}") for k, (name, kind) in enumerate(kinds.items())}
 
 
-def _numbers(text: bytes, columns: int, where: str) -> np.ndarray:
-    """(lines, columns) float64. A line with a word too many is an error, even if the next has one too few."""
+def _numbers(text: bytes, columns: int, path: Path, before: int) -> np.ndarray:
+    """(lines, columns) float64. A line with a word too many is an error, even if the next has one too few. before: how
+    many vertices come before these."""
     letters = np.frombuffer(text, np.uint8)
     space = letters <= ord(" ")
     begins = ~space
     begins[1:] &= space[:-1]
     starts = np.concatenate([[0], np.flatnonzero(letters == ord("\n"))[:-1] + 1])
     words = np.add.reduceat(begins, starts, dtype=np.int32)
-    wrong = np.flatnonzero(words != columns)
-    if len(wrong):
-        line = text.splitlines()[wrong[0]][:80].decode("ascii", "replace")
-        raise ValueError(f"{where}: expected {columns} numbers in each line, got {words[wrong[0]]}: {line!r}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # numpy's word for what is no number
-            return np.fromstring(text, sep=" ").reshape(-1, columns)
-    except (DeprecationWarning, ValueError):
-        bad = next(word for word in text.split() if not _is_number(word))
-        raise ValueError(f"{where}: {bad[:40].decode('ascii', 'replace')!r} is no number") from None
+    if (words == columns).all():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)  # numpy's word for what is no number
+                return np.fromstring(text, sep=" ").reshape(-1, columns)
+        except (DeprecationWarning, ValueError):
+            pass
+    lines = text.split(b"\n")
+    wrong = next(k for k, line in enumerate(lines) if len(line.split()) != columns or not all(map(_is_number,
+                                                                                                line.split())))
+    raise ValueError(f"{path}: expected {columns} numbers for vertex {before + wrong + 1}, got "
+                     f"{lines[wrong][:80].decode('ascii', 'replace')!r}")
 
 
 def _is_number(word: bytes) -> bool:
