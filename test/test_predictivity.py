@@ -123,10 +123,10 @@ def test_eval_tells_it(tmp_path, monkeypatch, capsys):
 def shapes(count, seed=0):
     """Pictures of a red box on blue and their classes, 1 and 2, with a border that is not known."""
     random = np.random.default_rng(seed)
-    pictures, classes = np.zeros((count, 32, 40, 3), np.uint8), np.full((count, 32, 40), 2, np.uint8)
+    pictures, classes = np.zeros((count, 32, 48, 3), np.uint8), np.full((count, 32, 48), 2, np.uint8)
     pictures[..., 2] = 180
     for picture, truth in zip(pictures, classes, strict=True):
-        x, y = random.integers(2, 22), random.integers(2, 16)
+        x, y = random.integers(2, 30), random.integers(2, 16)
         picture[y:y + 12, x:x + 14] = 200, 30, 20
         truth[y:y + 12, x:x + 14] = 1
     classes[:, :1] = IGNORED
@@ -203,7 +203,7 @@ def test_a_school_has_the_same_views_on_every_side():
 
 @pytest.mark.parametrize("settings, said", [
     ({"train": "office", "test": "office"}, "another one"), ({"train": "none"}, "no family of scenes 'none'"),
-    ({"width": 100}, "multiples of 8"), ({"views": 0}, "1 or more")])
+    ({"width": 100}, "multiples of 16"), ({"views": 0}, "1 or more")])
 def test_a_bad_school_says_why(settings, said):
     with pytest.raises(ValueError, match=said):
         School(**settings)

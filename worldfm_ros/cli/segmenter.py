@@ -30,10 +30,10 @@ class SchoolOptions:
 
     train: str = "apartment"
     test: str = "office"
-    scenes: int = 6
-    tests: int = 3
+    scenes: int = 12
+    tests: int = 4
     views: int = 30
-    steps: int = 400
+    steps: int = 800
     seeds: int = 3
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from worldfm_ros.evaluation.degradation import Degradation
-from worldfm_ros.evaluation.segmenter import IGNORED, Lesson, agreement, mean_iou, train, usual
+from worldfm_ros.evaluation.segmenter import IGNORED, MULTIPLE, Lesson, agreement, mean_iou, train, usual
 from worldfm_ros.generator import FrameGenerator, FrameModel
 from worldfm_ros.geometry import Intrinsics
 from worldfm_ros.painting.blend import Blend
@@ -33,20 +33,20 @@ class School:
     train: a family of scenes; test: another, of exact pictures alone. scenes, tests: how many of each.
     views: pictures of a scene. observations: of those that a scene's map is made of.
     voxel: metres between anchors. depth_noise: metres, of the map's depth images, as a depth camera has it.
-    texel: metres between the points at which a scene's light is worked out. width, height: pixels, multiples of 8.
+    texel: metres between the points at which a scene's light is worked out. width, height: pixels, multiples of 16.
     """
 
     train: str = "apartment"
     test: str = "office"
-    scenes: int = 6
-    tests: int = 3
+    scenes: int = 12
+    tests: int = 4
     views: int = 30
     observations: int = 48
     voxel: float = 0.025
     depth_noise: float = 0.01
     texel: float = 0.2
-    width: int = 64
-    height: int = 48
+    width: int = 128
+    height: int = 96
 
     def __post_init__(self) -> None:
         check_families(self.train, self.test)
@@ -54,8 +54,9 @@ class School:
             raise ValueError(f"the judged family is another one than {self.train!r}, which is learned from")
         if min(self.scenes, self.tests, self.views, self.observations) < 1:
             raise ValueError("scenes, tests, views and observations are 1 or more")
-        if self.width % 8 or self.height % 8 or min(self.width, self.height) < 16:
-            raise ValueError(f"width and height are multiples of 8 from 16 up, got {self.width}x{self.height}")
+        if self.width % MULTIPLE or self.height % MULTIPLE or min(self.width, self.height) < 2 * MULTIPLE:
+            raise ValueError(f"width and height are multiples of {MULTIPLE} from {2 * MULTIPLE} up, "
+                             f"got {self.width}x{self.height}")
 
     @property
     def camera(self) -> Intrinsics:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 IGNORED = 255  # of a pixel's class: not learned, not judged
-WIDTHS = (12, 24, 48, 64)
+WIDTHS = (16, 24, 40, 64)
+MULTIPLE = 16  # sides of a picture are multiples of it
 JITTER = 0.2  # contrast of each channel and brightness, up to so much
 
 
@@ -24,30 +25,32 @@ JITTER = 0.2  # contrast of each channel and brightness, up to so much
 class Lesson:
     """steps: the optimiser's; batch: pictures a step; rate: AdamW's at its peak; seed: of weights, order and jitter."""
 
-    steps: int = 400
+    steps: int = 800
     batch: int = 8
     rate: float = 3e-3
     seed: int = 0
 
 
 class Segmenter(nn.Module):
-    """(B, 3, H, W) in 0..1 to logits (B, classes, H, W); H and W are multiples of 8."""
+    """(B, 3, H, W) in 0..1 to logits (B, classes, H, W); H and W multiples of MULTIPLE. It works at half the size."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.down = nn.ModuleList(_block(before, after) for before, after in pairwise((3, *WIDTHS)))
+        self.halved = nn.Sequential(nn.Conv2d(3, WIDTHS[0], 4, stride=2, padding=1, bias=False),
+                                    nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True))
+        self.down = nn.ModuleList(_block(before, after) for before, after in pairwise((WIDTHS[0], *WIDTHS)))
         self.up = nn.ModuleList(_block(below + side, side) for below, side in
                                 zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
         self.out = nn.Conv2d(WIDTHS[0], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = []
+        x, kept = self.halved(x), []
         for k, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if k else x)
             kept.append(x)
         for block, side in zip(self.up, kept[-2::-1], strict=True):
             x = block(torch.cat([F.interpolate(x, scale_factor=2), side], 1))
-        return self.out(x)
+        return F.interpolate(self.out(x), scale_factor=2, mode="bilinear")
 
 
 def _block(before: int, after: int) -> nn.Sequential:
