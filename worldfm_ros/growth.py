@@ -8,8 +8,8 @@ again. So a frame is a function of the drive so far and not of its pose alone; a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from worldfm_ros.world.storage import World
 GAP = np.ones((5, 5), np.uint8)  # pixels; smaller holes are between anchors
 OUTSIDE = 0.25  # of the picture's sides: what is this near to its edges is continued with it
 FEW = 100  # anchors; where a room adds fewer to a view, it is not asked again
+FAR = 20.0  # metres; a room goes on so far: where its planes are is known better than depth that was completed
 LEAST_KNOWN = 0.1  # of the picture; with less of it covered, completed depth has no scale
 
 
@@ -51,11 +52,12 @@ class GrowingGenerator:
     place and direction; a room is continued as long as that adds something."""
 
     def __init__(self, generator: FrameGenerator, completer: DepthCompleter,
-                 settings: GrowthSettings = GrowthSettings()) -> None:
+                 settings: GrowthSettings = GrowthSettings(), warn: Callable[[str], None] = lambda text: None) -> None:
+        """`warn` is told once when the map is full."""
         self.generator, self.world, self.objects, self.model = (generator, generator.world, generator.objects,
                                                                 generator.model)
         self.history: list[Inserted] = []
-        self._completer, self._settings = completer, settings
+        self._completer, self._settings, self._warn = completer, settings, warn
         self._house = House(self.world)
         self._tried: set[Cell] = set()
         self._settled: set[Cell] = set()
@@ -73,17 +75,20 @@ class GrowingGenerator:
         if LEAST_KNOWN <= frame.coverage.mean() and cell not in self._tried and (
                 unseen(frame).mean() >= self._settings.least_new):
             self._tried.add(cell)
-            self._insert(completed(frame, T_world_camera, intrinsics, self._completer))
+            self._insert(completed(frame, T_world_camera, intrinsics, self._completer), self._settings.insertion)
             frame = self.generator.generate(T_world_camera, intrinsics, objects)
         return frame
 
     def _continue_room(self, T_world_camera: Pose, intrinsics: Intrinsics) -> int:
         """Insert what the room's layout tells of the view. Returns the number of new anchors."""
         view = room_view(self.world, self._house, T_world_camera, intrinsics)
-        return 0 if view is None else self._insert(view)
+        return 0 if view is None else self._insert(view, replace(self._settings.insertion, max_depth=FAR))
 
-    def _insert(self, view: View) -> int:
-        self.history.append(insert(self.world, view, self._settings.insertion))
+    def _insert(self, view: View, settings: InsertionSettings) -> int:
+        self.history.append(insert(self.world, view, settings))
+        if self.history[-1].evicted and not any(before.evicted for before in self.history[:-1]):
+            self._warn(f"the map is full, with {settings.max_anchors} anchors (max_anchors): for what "
+                       "is new, generated ones leave, the least sure and oldest first; nothing that was measured does")
         return self.history[-1].anchors
 
 

@@ -21,10 +21,10 @@ def load_camera(settings: CameraParameters, again: bool, say: Say):
     """
     generator = load_generator_of(settings)
     measure(generator, settings, say)
-    return growing(generator, settings)
+    return growing(generator, settings, say)
 
 
-def growing(generator, settings: CameraParameters):
+def growing(generator, settings: CameraParameters, say: Say):
     """The generator; or, where the map grows, the one that lets it. Raises ValueError for an unknown completer."""
     if not settings.grow:
         return generator
@@ -33,7 +33,8 @@ def growing(generator, settings: CameraParameters):
     from worldfm_ros.world.insertion import InsertionSettings
 
     return GrowingGenerator(generator, load_completer(settings.completer),
-                            GrowthSettings(insertion=InsertionSettings(max_anchors=settings.max_anchors)))
+                            GrowthSettings(insertion=InsertionSettings(max_anchors=settings.max_anchors)),
+                            lambda text: say(text, True))
 
 
 def load_generator_of(settings: CameraParameters):

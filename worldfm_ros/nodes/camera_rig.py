@@ -76,7 +76,7 @@ class CameraRig(Node):
         if generator is None:
             generator = self._generators[key] = load_generator_of(settings)
         measure(generator, settings, say)
-        return growing(generator, settings)
+        return growing(generator, settings, say)
 
     def close(self) -> None:
         for camera in self.cameras:
