@@ -125,9 +125,10 @@ def test_settings_that_make_no_sense_are_refused(settings):
         ImageSettings(**settings)
 
 
-def test_a_picture_without_pixels_is_refused_and_a_large_one_made_smaller():
-    with pytest.raises(ValueError, match="16 pixels wide"):
-        build(np.zeros((1, 1, 3), np.uint8), Intrinsics.from_hfov(1, 1, 1.0), "dot", Ball(), Blend(), SETTINGS)
+def test_a_picture_without_pixels_is_refused_and_a_large_one_made_smaller(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    with pytest.raises(ValueError, match="dot.png is 1x1; .* 16 pixels wide"):
+        read_picture(tmp_path / "dot.png", 60.0, None)
     rgb, camera = fitting_size(picture(), CAMERA, 48)
     assert rgb.shape == (36, 48, 3) and camera.hfov == pytest.approx(CAMERA.hfov)
 

@@ -23,6 +23,7 @@ from worldfm_ros.generator import FrameGenerator, FrameModel
 from worldfm_ros.geometry import T_BODY_OPTICAL, Intrinsics, Pose
 from worldfm_ros.growth import holes, room_view
 from worldfm_ros.layout.rooms import House
+from worldfm_ros.sources.image import SMALLEST
 from worldfm_ros.world.anchors import AnchorMap
 from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, trustworthy_depth
 from worldfm_ros.world.insertion import CERTAIN, contradicted
@@ -30,7 +31,7 @@ from worldfm_ros.world.keyframes import NOT_LENT, Keyframe, lookup
 from worldfm_ros.world.renderer import AnchorView, render
 from worldfm_ros.world.storage import World
 
-SMALLEST, LARGEST = 16, 8192  # pixels, of a picture's sides
+LARGEST = 8192  # pixels, of a picture's sides
 LOOK = 64  # pixels, the width at which poses are looked at before one is taken
 WANTED = 0.7  # of a view that is known: enough to go on from, and something new
 CLEARANCE = 0.1  # of the picture's median depth; no camera is nearer than this to anything
@@ -71,11 +72,8 @@ def build(rgb: np.ndarray, intrinsics: Intrinsics, name: str, completer: DepthCo
           track: Callable[[Iterable], Iterable] = iter) -> World:
     """A world from a picture (H, W, 3) uint8 with its camera. scale: metres a unit of its depth; None = not known.
 
-    `track` wraps the loop over the views (a progress bar). Raises ValueError for a picture that is too small.
+    `track` wraps the loop over the views (a progress bar).
     """
-    if min(rgb.shape[:2]) < SMALLEST:
-        raise ValueError(f"{name}: a picture that a world is made of is {SMALLEST} pixels wide and high or more, got "
-                         f"{rgb.shape[1]}x{rgb.shape[0]}")
     world = World(name, AnchorMap(), [], settings.voxel, metric=scale is not None or completer.metric)
     camera = intrinsics.resized(settings.width, max(SMALLEST, round(settings.width * rgb.shape[0] / rgb.shape[1])))
     first = completer.complete(rgb, None, intrinsics)

@@ -21,7 +21,12 @@ def merge_worlds(worlds: tyro.conf.Positional[tuple[Path, ...]], *, out: Path) -
     """
     if not worlds:
         raise ValueError("there is nothing to merge: give one world folder or more")
-    _finish(merge([read_world(world) for world in worlds]), out)
+    read = [read_world(world) for world in worlds]
+    try:
+        merged = merge(read)
+    except ValueError as error:
+        raise ValueError(f"{' + '.join(map(str, worlds))}: {error}") from None
+    _finish(merged, out)
 
 
 def cut_world(world: tyro.conf.Positional[Path], *, box: tuple[float, float, float, float, float, float],

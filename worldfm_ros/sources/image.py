@@ -13,6 +13,8 @@ from worldfm_ros.sensor.camera_file import read_camera_file
 from worldfm_ros.sources.images import read_rgb
 from worldfm_ros.sources.lens import rectified
 
+SMALLEST = 16  # pixels, of a picture's sides
+
 
 def read_picture(path: Path, hfov: float | None, camera_file: Path | None) -> tuple[np.ndarray, Intrinsics]:
     """(H, W, 3) uint8 without distortion, and its camera: of a camera file, or of so many degrees from edge to edge.
@@ -24,9 +26,9 @@ def read_picture(path: Path, hfov: float | None, camera_file: Path | None) -> tu
                          + ("none" if hfov is None else "both"))
     rgb = read_rgb(path)
     height, width = rgb.shape[:2]
-    if max(height, width) > MAX_IMAGE_SIDE:
-        raise ValueError(f"{path} is {width}x{height}; pictures are up to {MAX_IMAGE_SIDE} pixels wide and high: make "
-                         "a smaller copy")
+    if min(height, width) < SMALLEST or max(height, width) > MAX_IMAGE_SIDE:
+        raise ValueError(f"{path} is {width}x{height}; a picture that a world is made of is {SMALLEST} pixels wide and "
+                         f"high or more, and at most {MAX_IMAGE_SIDE}: make another copy")
     if camera_file is None:
         try:
             return rgb, Intrinsics.from_hfov(width, height, math.radians(hfov))
