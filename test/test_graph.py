@@ -103,6 +103,16 @@ def test_a_model_is_looked_for_before_the_world_is_built(tmp_path, monkeypatch):
         simulation_graph(*parse_arguments([f"params_file:={tmp_path}/p.yaml"]))
 
 
+def test_a_folder_of_the_demo_worlds_name_that_is_no_world_is_not_taken_for_it(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("worldfm_ros.world.builders.demo.demo_world", lambda track: tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "apartment").mkdir()  # pictures of it, say
+    assert graph.world_folder("apartment") == tmp_path / "demo"
+    (tmp_path / "apartment").rmdir()
+    (tmp_path / "apartment").symlink_to(world)
+    assert graph.world_folder("apartment") == world.resolve()
+
+
 def test_the_port_is_the_viewers(world):
     viewer = simulation_graph(*parse_arguments([f"world:={world}", "port:=9000"]))[1]
     assert viewer.executable == "viewer" and viewer.parameters["port"] == 9000

@@ -27,6 +27,7 @@ from worldfm_ros.world.storage import read_manifest
 
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock", STEP_TOPIC, DONE_TOPIC)
 RIG = "camera_rig"
+DEMO_WORLD = "apartment"
 RESTARTS = 3  # of a node that was killed; a cause that comes again is none that passes
 STOPPED = (signal.SIGINT, signal.SIGTERM)
 PROFILES_HERE = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")  # Fast DDS reads them where it starts
@@ -176,14 +177,14 @@ def recorded_topics(namespaces: Sequence[str], compressed: bool = False,
 
 def world_folder(name: str) -> Path:
     """The folder of a world; the demo world is built on first use. Raises ValueError when there is no such world."""
-    if Path(name).exists():
-        return Path(name).resolve()
-    if name == "apartment":
+    if name == DEMO_WORLD and not (Path(name) / "world.yaml").exists():  # what lies here may be no world
         from worldfm_ros.world.builders.demo import demo_world  # compiles a ray caster; only this world needs it
 
         return demo_world(Progress("rendering the apartment"))
+    if Path(name).exists():
+        return Path(name).resolve()
     raise ValueError(
-        f"there is no world folder {name!r}; build one with `worldfm world build`, or use the demo world 'apartment'"
+        f"there is no world folder {name!r}; build one with `worldfm world build`, or use the demo world {DEMO_WORLD!r}"
     )
 
 
