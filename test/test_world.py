@@ -1,9 +1,11 @@
 """Anchors, fusion, keyframe choice and the world folder."""
 
 import copy
+from dataclasses import replace
 import functools
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +22,16 @@ import yaml
 from worldfm_ros.cli.world import describe
 from worldfm_ros.clips import RgbdFrame
 from worldfm_ros.geometry import Intrinsics, Pose
+from worldfm_ros.world import storage
 from worldfm_ros.world.anchors import BLOCK, NEAR, TILE, AnchorMap, morton_codes
-from worldfm_ros.world.builders.fusion import FusionSettings, VoxelMeans, choose_keyframes, fuse, trustworthy_depth
+from worldfm_ros.world.builders.fusion import (
+    FusionSettings,
+    VoxelMeans,
+    choose_keyframes,
+    fuse,
+    spread_keyframes,
+    trustworthy_depth,
+)
 from worldfm_ros.world.builders.tsdf import TsdfSurface
 from worldfm_ros.world.chunks import name_of
 from worldfm_ros.world.storage import CHECKSUM, MANIFEST, World, WorldError, read_manifest, read_world, write_world
@@ -32,6 +42,11 @@ SETTINGS = FusionSettings(voxel=0.05)
 @pytest.fixture(scope="module")
 def room():
     return room_world()
+
+
+def files(folder):
+    """The bytes of a world's tiles and pictures by their names."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*/*") if p.is_file()}
 
 
 # --- anchors
@@ -191,6 +206,22 @@ def test_keyframes_cover_what_all_frames_cover():
     assert choose_keyframes(cells, FusionSettings(max_keyframes=1)) == [1]
 
 
+def test_keyframes_look_from_everywhere():
+    """Of cameras that all see the same, those are kept that moved by a part of the distance, or turned."""
+    rotations = [Rotation.from_rotvec([0, math.radians(k), 0]) for k in range(11)]
+    poses = [Pose(Rotation.identity(), [0.01 * k, 0, 0]) for k in range(101)] + [Pose(r, [0, 0, 0]) for r in rotations]
+    distances = np.full(len(poses), 2.0)
+    settings = FusionSettings(parallax=0.02, turn=5.0)
+    kept = spread_keyframes([0], poses, distances, settings)
+    steps = np.diff([0.01 * k for k in kept if k <= 100])
+    assert kept[0] == 0 and (steps >= 0.04 - 1e-9).all() and (steps < 0.08).all()
+    assert [k - 101 for k in kept if k > 101] == [5, 10]
+    few = spread_keyframes([0], poses, distances, replace(settings, max_keyframes=3))
+    assert few == [0, 50, 100], "the farthest first"
+    distances[100:] = np.inf
+    assert max(spread_keyframes([0], poses, distances, settings)) < 100, "who sees nothing is not kept for its pose"
+
+
 def test_depth_is_needed(tmp_path):
     frame = room_frames(1)[0]
     blind = RgbdFrame(0, frame.rgb, np.zeros_like(frame.depth), frame.intrinsics, frame.T_world_camera)
@@ -232,6 +263,22 @@ def test_writing_twice_is_the_same_and_leaves_nothing_behind(room, tmp_path):
     write_world(small, tmp_path / "w")
     assert len([p for p in (tmp_path / "w").rglob("*") if p.is_file()]) == 2
     assert len(read_world(tmp_path / "w").anchors) == 1
+
+
+def test_photographs_are_encoded_once(room, tmp_path, monkeypatch):
+    """A world that was read or written is written again, or elsewhere, from its files, as long as they are there."""
+    write_world(room, tmp_path / "first")
+    again = read_world(tmp_path / "first")
+    encoded = []
+    monkeypatch.setattr(storage, "_webp", lambda rgb, webp=storage._webp: encoded.append(1) or webp(rgb))
+    for world, name in ((room, "second"), (again, "third"), (again, "third")):
+        write_world(world, tmp_path / name)
+        assert files(tmp_path / name) == files(tmp_path / "first")
+    assert not encoded
+    shutil.rmtree(tmp_path / "third")
+    shutil.rmtree(tmp_path / "first")
+    write_world(again, tmp_path / "fourth")
+    assert len(encoded) == len(room.keyframes) and files(tmp_path / "fourth") == files(tmp_path / "second")
 
 
 def test_an_empty_world_is_a_world(tmp_path):

@@ -17,10 +17,9 @@ from typing import Annotated
 import tyro
 
 from worldfm_ros.nodes.arguments import SimulationArguments, as_text, parse_arguments
-from worldfm_ros.nodes.graph import RESTARTS, NodeSpec, fast_dds_profiles, simulation_graph
+from worldfm_ros.nodes.graph import RESTARTS, STOP_SECONDS, NodeSpec, fast_dds_profiles, simulation_graph
 from worldfm_ros.nodes.python_path import hiding, without
 
-STOP_SECONDS = 10.0  # after this a node that does not stop is killed
 LAST_WORDS_SECONDS = 3.0  # the longest wait for the others to end before the nodes that listen are stopped
 SETTLE_SECONDS = 0.3  # in which what the others published last reaches the nodes that listen
 POLL_SECONDS = 0.05

@@ -28,6 +28,7 @@ from worldfm_ros.world.storage import read_manifest
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock", STEP_TOPIC, DONE_TOPIC)
 RIG = "camera_rig"
 DEMO_WORLD = "apartment"
+STOP_SECONDS = 30.0  # after this a node that does not stop is killed: a camera may be writing a map
 RESTARTS = 3  # of a node that was killed; a cause that comes again is none that passes
 STOPPED = (signal.SIGINT, signal.SIGTERM)
 PROFILES_HERE = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")  # Fast DDS reads them where it starts

@@ -21,7 +21,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from worldfm_ros.nodes.arguments import arguments_from_text, as_text, likely_argument, unknown_argument
-from worldfm_ros.nodes.graph import RESTARTS, STOPPED, NodeSpec, fast_dds_profiles
+from worldfm_ros.nodes.graph import RESTARTS, STOP_SECONDS, STOPPED, NodeSpec, fast_dds_profiles
 from worldfm_ros.nodes.parameter_fields import default_of
 
 RESPAWN_DELAY = 1.0  # seconds, in which a launch that fails is shut down first
@@ -102,5 +102,6 @@ def action(spec: NodeSpec, pushed: str) -> Node:
         parameters=[dict(spec.parameters)],
         remappings=[(name, f"{pushed}{target}") for name, target in spec.remaps.items()],
         output="screen",
+        sigterm_timeout=str(STOP_SECONDS),
         **again,
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import hashlib
 import io
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -35,8 +36,11 @@ from worldfm_ros.world.stored_map import StoredMap, StoredTile
 
 FORMAT_VERSION = 2  # version 1 had no boxes and levels of tiles, and in them no frames and no confidence
 ANCHORS, KEYFRAMES, MANIFEST = "anchors", "keyframes", "world.yaml"
+PHOTOGRAPH = ".webp"
 TILES_SHARE = 0.75  # of the memory of a world that stays on the disk
 CHECKSUM = "checksum: "  # the last line of world.yaml: the sha256 of what is above it, where it is there
+
+_FILES: WeakKeyDictionary[Keyframe, tuple[Path, str, str]] = WeakKeyDictionary()  # folder, photograph, depth
 
 
 @dataclass(eq=False)
@@ -185,16 +189,37 @@ def _manifest(world: World, path: Path) -> dict:
 
 
 def _store_keyframe(folder: Path, keyframe: Keyframe) -> dict:
-    depth = _millimetres(keyframe.depth)
+    rgb, depth = _kept_files(folder, keyframe) or _new_files(folder, keyframe)
     return {
         "id": int(keyframe.id),
-        "rgb": _store(folder, ".webp", _webp(keyframe.rgb)),
-        "depth": _store(folder, ".png", _png(depth)),
+        "rgb": rgb,
+        "depth": depth,
         "size": [int(keyframe.intrinsics.width), int(keyframe.intrinsics.height)],
         "K": keyframe.intrinsics.matrix.ravel().tolist(),
         "T_world_camera": [*keyframe.T_world_camera.translation.tolist(), *keyframe.T_world_camera.quaternion.tolist()],
         **{name: True for name in ("inserted", "painted") if getattr(keyframe, name)},
     }
+
+
+def _new_files(folder: Path, keyframe: Keyframe) -> tuple[str, str]:
+    names = _store(folder, PHOTOGRAPH, _webp(keyframe.rgb)), _store(folder, ".png", _png(_millimetres(keyframe.depth)))
+    _FILES[keyframe] = folder, *names
+    return names
+
+
+def _kept_files(folder: Path, keyframe: Keyframe) -> tuple[str, str] | None:
+    """The names of files that a keyframe was read from or written to, copied if need be: to encode hundreds again
+    takes longer than a node has to stop. None when there are none, or no longer."""
+    if keyframe not in _FILES:
+        return None
+    source, *names = _FILES[keyframe]
+    try:
+        for name in names:
+            if not (folder / name).exists():
+                write_whole(folder / name, verified(source / name))
+    except (OSError, WorldError):
+        return None
+    return tuple(names)
 
 
 def in_millimetres(depth: np.ndarray) -> np.ndarray:
@@ -219,10 +244,13 @@ def _read_keyframe(folder: Path, entry: dict) -> Keyframe:
     intrinsics, pose = _camera(folder.parent, entry)
     try:
         rgb, depth = (_decoded(folder / entry[name], intrinsics) for name in ("rgb", "depth"))
-        return Keyframe(
+        keyframe = Keyframe(
             entry["id"], np.ascontiguousarray(rgb[..., ::-1]), (depth / 1000.0).astype(np.float32), intrinsics, pose,
             *(entry.get(name, False) is True for name in ("inserted", "painted")),
         )
+        if entry["rgb"].endswith(PHOTOGRAPH):  # not so in version 1
+            _FILES[keyframe] = folder, entry["rgb"], entry["depth"]
+        return keyframe
     except WorldError:
         raise
     except (KeyError, TypeError, ValueError) as error:
