@@ -17,6 +17,7 @@ import numpy as np
 
 from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting._warp import SHRINK, blend_rows, shrink
+from worldfm_ros.painting.gaps import opaque
 from worldfm_ros.painting.guide import PATCH, find_surface
 from worldfm_ros.painting.painted import Painted
 from worldfm_ros.painting.warp import ANGLE, RIM, SAMPLES, Target, WarpedReferences, gain_between, warp_references
@@ -47,7 +48,7 @@ class Blend:
         anchors, objects = drawing.static, drawing.objects
         painted = Painted(anchors.rgb, np.zeros(anchors.coverage.shape, np.uint8))
         if anchors.coverage.any():
-            surface = find_surface(anchors)
+            surface = find_surface(opaque(anchors, references, T_world_camera, intrinsics))
             warped = warp_references(references, Target(surface.depth, T_world_camera, intrinsics))
             rgb, known = blend(anchors.rgb, surface.drawn, warped)
             painted = Painted(fill(rgb, ~known), 255 * known.astype(np.uint8))

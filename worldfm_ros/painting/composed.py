@@ -21,6 +21,7 @@ from worldfm_ros.geometry import Intrinsics, Pose
 from worldfm_ros.painting import _compose
 from worldfm_ros.painting.align import find_moves
 from worldfm_ros.painting.blend import DRAWING, balanced_levels, blend, fill, looked_through, weights_by_angle
+from worldfm_ros.painting.gaps import opaque
 from worldfm_ros.painting.guide import Surface, find_surface
 from worldfm_ros.painting.painted import Painted
 from worldfm_ros.painting.warp import (
@@ -63,7 +64,7 @@ def remember(drawing: AnchorView, references: Sequence[Keyframe], T_world_camera
     objects it knows nothing: see `with_objects`."""
     if not drawing.coverage.any():
         return nothing_drawn(len(references), *drawing.coverage.shape)
-    surface = find_surface(drawing)
+    surface = find_surface(opaque(drawing, references, T_world_camera, intrinsics))
     target = Target(surface.depth, T_world_camera, intrinsics)
     gains = balance(references, target)
     moves = find_moves(references, target, gains).at(*drawing.coverage.shape)
@@ -118,7 +119,7 @@ class View:
             memory = remember(drawing, references, T_world_camera, intrinsics)
             return cls(memory if small == size else nothing_drawn(len(references), *small), memory.pictures,
                        np.concatenate([memory.surface[None, ..., 0], memory.facts[..., 0]]))
-        surface = find_surface(drawing)
+        surface = find_surface(opaque(drawing, references, T_world_camera, intrinsics))
         target = Target(surface.depth, T_world_camera, intrinsics)
         gains = balance(references, target)
         moves = find_moves(references, target, gains)

@@ -61,6 +61,14 @@ class Surface:
         return nearest_drawn(self.drawn)
 
 
+def in_front(drawing: AnchorView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nearness, 1 / z, and the same closed over gaps of a pixel (H, W) float32; drawn (H, W) bool: what does not show
+    through such a gap."""
+    nearness = np.divide(1, drawing.depth, out=np.zeros_like(drawing.depth), where=drawing.coverage)
+    closed = cv2.morphologyEx(nearness, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    return nearness, closed, drawing.coverage & (nearness >= (1 - DEPTH_TOLERANCE) * closed)
+
+
 def find_surface(drawing: AnchorView) -> Surface:
     """The surface of a drawing, which must not be empty.
 
@@ -68,9 +76,7 @@ def find_surface(drawing: AnchorView) -> Surface:
     pixel takes its rim's, and what is drawn farther away there does not count. Larger holes continue the nearest drawn
     depth. Noise is smoothed, but not over edges: each pixel's own noise would tear a warped picture to pieces.
     """
-    nearness = np.divide(1, drawing.depth, out=np.zeros_like(drawing.depth), where=drawing.coverage)
-    closed = cv2.morphologyEx(nearness, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    drawn = drawing.coverage & (nearness >= (1 - DEPTH_TOLERANCE) * closed)
+    nearness, closed, drawn = in_front(drawing)
     holes = ~drawn & (closed <= 0)
     whole = np.where(drawn, nearness, closed)
     if holes.any():
