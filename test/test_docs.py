@@ -4,6 +4,7 @@ import argparse
 from contextlib import redirect_stdout
 from functools import cache, wraps
 import io
+import json
 import os
 import re
 import runpy
@@ -232,3 +233,15 @@ def test_the_quick_start_runs(tmp_path):
     done = subprocess.run(["bash", "-e"], input=rest, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {"poses.txt", "poses.png", "drive.mp4", "report.html"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_published_figures_name_no_path_of_the_machine_that_measured_them():
+    def texts(value):
+        if isinstance(value, dict | list):
+            return [text for part in (value.values() if isinstance(value, dict) else value) for text in texts(part)]
+        return [value] if isinstance(value, str) else []
+
+    results = sorted((ROOT / "docs/results").glob("*.json"))
+    assert len(results) > 10
+    for file in results:
+        assert not [text for text in texts(json.loads(file.read_text())) if text.startswith(("/", "~"))], file.name

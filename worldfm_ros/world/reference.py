@@ -8,8 +8,8 @@ those left that is worth most (greedy facility location). So the second shows wh
 Painted keyframes come while one drives, and what is seen already shall not look otherwise for it: they count where no
 photograph shows a sample, the same from anywhere, and are chosen for what they add alone.
 
-The choice follows the pose alone: the same pose always has the same references. From one frame of a drive to the next
-at most few of them change, and as the blend weighs them by their angles and not by their order, no picture jumps.
+The choice follows the pose and the map alone: the same pose always has the same references. From one frame of a drive
+to the next few of them change, mostly those at the largest angles, which count least in the blend.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class _Cameras:
                    *(np.array(values, float).reshape(-1, 2) for values in pairs))
 
     def nearness(self, points: np.ndarray, eye: np.ndarray) -> np.ndarray:
-        """(V, N): one over the angle between the rays to points (N, 3) from here and from `eye`, 1 where it is less
-        than NEARBY, in units of that; 0 of points that are not in the picture. What is in between is not looked at."""
+        """(V, N): by the angle between the rays to points (N, 3) from here and from `eye`, 1 where there is none, half
+        at NEARBY; 0 of points that are not in the picture. What is in between is not looked at."""
         rays, ours = points - self.eye[:, None], points - eye
         seen = rays @ self.rotation.swapaxes(1, 2)
         front = seen[..., 2] > FRONT

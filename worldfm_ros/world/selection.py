@@ -1,4 +1,7 @@
-"""The released choice of a reference: the keyframe whose depth confirms most of a sample of the drawn surface."""
+"""The released choice of a reference: the keyframe whose depth confirms most of a sample of the drawn surface.
+
+The specification that the golden cases hold. A camera chooses by reference.py, which confirms samples in this way.
+"""
 
 from __future__ import annotations
 
